@@ -1,0 +1,1 @@
+//! The node daemon: starts the parts and carries messages between them.

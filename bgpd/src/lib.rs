@@ -1,0 +1,1 @@
+//! BGP speaker: sessions, RIB thread, standalone router.

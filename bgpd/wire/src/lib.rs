@@ -1,0 +1,1 @@
+//! BGP messages to bytes and back. No I/O, never panics.

@@ -1,0 +1,1 @@
+//! The CNI plugin: read, reserve, wire, commit; undo on failure.

@@ -1,0 +1,1 @@
+//! Resource kinds, validation and agent-API types.

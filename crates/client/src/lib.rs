@@ -1,0 +1,1 @@
+//! The agent's API over its unix socket: blocking, standard library only.

@@ -1,0 +1,1 @@
+//! Blocking kernel primitives: links, veth, addresses, neighbours, namespaces, socket options.

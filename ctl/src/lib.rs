@@ -1,0 +1,1 @@
+//! Status and operations, from a node or from anywhere.

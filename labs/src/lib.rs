@@ -1,0 +1,1 @@
+//! Realises containerlab topologies in network namespaces.

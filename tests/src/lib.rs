@@ -1,0 +1,1 @@
+//! Whole programs: the demo, interop, failure and CNI tests.
