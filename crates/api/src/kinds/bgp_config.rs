@@ -1,0 +1,81 @@
+//! `BGPConfig`: what all speakers of a cluster share.
+
+use std::net::Ipv4Addr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::kinds::Kind;
+use crate::problem::Problems;
+use crate::resource::Spec;
+
+/// The port of RFC 4271 §8.2.1.
+pub const DEFAULT_BGP_PORT: u16 = 179;
+
+/// Speaker settings. In the cluster one object named `default`; in `bgpd.toml` the table `[bgp]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BgpConfigSpec {
+    /// AS of nodes that have no AS of their own in the agent's file. 1–4294967294 (RFC 6793, RFC 7607).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_number: Option<u32>,
+    /// BGP Identifier (RFC 6286); absent: the node's first IPv4 address. In a cluster a node sets its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router_id: Option<Ipv4Addr>,
+    /// TCP port to listen on; default 179. 0 means: do not listen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen_port: Option<u16>,
+    /// Prefixes that node addresses lie in: announced by nodes, accepted from eBGP peers beside the pools.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub node_prefixes: Vec<IpNet>,
+    /// Accept `0.0.0.0/0` and `::/0` from eBGP peers; default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accept_default_route: bool,
+}
+
+/// Nothing is observed of the settings themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BgpConfigStatus {}
+
+impl Spec for BgpConfigSpec {
+    const KIND: Kind = Kind::BGPConfig;
+    type Status = BgpConfigStatus;
+
+    fn validate(&self, path: &str, problems: &mut Problems) {
+        if let Some(asn) = self.as_number {
+            validate_asn(asn, &format!("{path}.asNumber"), problems);
+        }
+        if let Some(id) = self.router_id
+            && (id.is_unspecified() || id.is_multicast() || id.is_broadcast())
+        {
+            problems.add(
+                format!("{path}.routerId"),
+                format!("{id} cannot identify a speaker: use one of its unicast IPv4 addresses"),
+            );
+        }
+        for (i, prefix) in self.node_prefixes.iter().enumerate() {
+            if *prefix != prefix.trunc() {
+                problems.add(
+                    format!("{path}.nodePrefixes[{i}]"),
+                    format!("{prefix} has host bits set: write {}", prefix.trunc()),
+                );
+            }
+        }
+    }
+}
+
+/// RFC 7607 (AS 0), RFC 7300 (last AS), RFC 6793 (AS_TRANS).
+pub(crate) fn validate_asn(asn: u32, path: &str, problems: &mut Problems) {
+    match asn {
+        0 => problems.add(path, "AS 0 is reserved (RFC 7607): use 1 to 4294967294"),
+        u32::MAX => problems.add(
+            path,
+            "AS 4294967295 is reserved (RFC 7300): use 1 to 4294967294",
+        ),
+        23456 => problems.add(
+            path,
+            "AS 23456 is AS_TRANS (RFC 6793): use the real AS number",
+        ),
+        _ => {}
+    }
+}

@@ -1,0 +1,101 @@
+//! The resource kinds. Each file has one kind: spec, status, validation.
+
+mod bgp_config;
+mod bgp_peer;
+mod ip_block;
+mod ip_pool;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::problem::Problems;
+use crate::resource::{Object, ObjectError, Spec};
+
+pub use bgp_config::{BgpConfigSpec, BgpConfigStatus, DEFAULT_BGP_PORT};
+pub use bgp_peer::{AddressFamily, BUILTIN_POLICIES, BgpPeerSpec, BgpPeerStatus};
+pub use ip_block::{BlockOwner, BlockState, IpBlockSpec, IpBlockStatus, block_name};
+pub use ip_pool::{IpPoolSpec, IpPoolStatus};
+
+/// The kinds that Roadbed knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// A CIDR that blocks are cut from.
+    IPPool,
+    /// One pool-aligned block and its owner; the unit of compare-and-swap.
+    IPBlock,
+    /// A BGP peer of some or all nodes.
+    BGPPeer,
+    /// Speaker settings of the cluster; one object, named `default`.
+    BGPConfig,
+}
+
+impl Kind {
+    /// Every kind, in the order in which `apply` writes them.
+    pub const ALL: [Kind; 4] = [Kind::BGPConfig, Kind::IPPool, Kind::IPBlock, Kind::BGPPeer];
+
+    /// The name as written in `kind:`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::IPPool => "IPPool",
+            Kind::IPBlock => "IPBlock",
+            Kind::BGPPeer => "BGPPeer",
+            Kind::BGPConfig => "BGPConfig",
+        }
+    }
+
+    pub(crate) fn validate_spec(
+        self,
+        object: &Object,
+        problems: &mut Problems,
+    ) -> Result<(), ObjectError> {
+        fn check<S: Spec>(object: &Object, problems: &mut Problems) -> Result<(), ObjectError> {
+            object.typed::<S>()?.spec.validate("spec", problems);
+            Ok(())
+        }
+        match self {
+            Kind::IPPool => check::<IpPoolSpec>(object, problems),
+            Kind::IPBlock => check::<IpBlockSpec>(object, problems),
+            Kind::BGPPeer => check::<BgpPeerSpec>(object, problems),
+            Kind::BGPConfig => {
+                if object.metadata.name != "default" {
+                    problems.add(
+                        "metadata.name",
+                        format!(
+                            "there is one BGPConfig and its name is \"default\", not \"{}\"",
+                            object.metadata.name
+                        ),
+                    );
+                }
+                check::<BgpConfigSpec>(object, problems)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// No kind has that name.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("unknown kind \"{0}\": known are BGPConfig, IPPool, IPBlock, BGPPeer")]
+pub struct UnknownKind(pub String);
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    /// Accepts the kind, its plural and its short name, in any case (`ippool`, `ippools`, `ipp`).
+    fn from_str(s: &str) -> Result<Self, UnknownKind> {
+        match s.to_ascii_lowercase().as_str() {
+            "ippool" | "ippools" | "ipp" => Ok(Kind::IPPool),
+            "ipblock" | "ipblocks" | "ipb" => Ok(Kind::IPBlock),
+            "bgppeer" | "bgppeers" | "bgpp" => Ok(Kind::BGPPeer),
+            "bgpconfig" | "bgpconfigs" | "bgpc" => Ok(Kind::BGPConfig),
+            _ => Err(UnknownKind(s.escape_default().to_string())),
+        }
+    }
+}
