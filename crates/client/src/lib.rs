@@ -1,1 +1,17 @@
 //! The agent's API over its unix socket: blocking, standard library only.
+//!
+//! Owns: one HTTP/1.1 exchange per connection, with a deadline over all of it and a bound on the answer. Never: retries,
+//! caches, or reads a byte more than the bound, whatever the other side sends. The plugin and `roadbedctl` share it.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
+mod client;
+mod deadline;
+mod error;
+mod http;
+mod lines;
+
+pub use client::{AgentClient, DEFAULT_MAX_BODY, DEFAULT_TIMEOUT};
+pub use error::ClientError;
+pub use http::{MAX_HEAD, ResponseHead, parse_response};
+pub use lines::{Lines, MAX_LINE};

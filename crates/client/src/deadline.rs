@@ -1,0 +1,80 @@
+//! A unix stream on which everything together ends by a deadline.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A stream whose reads and writes fail with `TimedOut` once the deadline has passed. No deadline: they wait.
+pub(crate) struct DeadlineStream {
+    stream: UnixStream,
+    deadline: Option<Instant>,
+}
+
+impl DeadlineStream {
+    /// Connects by the deadline. On a listener that accepts nothing and whose backlog is full, `connect(2)` waits for
+    /// ever, so it gets a thread; after a timeout that thread stays until the connect returns or the process ends.
+    pub(crate) fn connect(path: &Path, deadline: Instant) -> io::Result<Self> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let owned = path.to_owned();
+        thread::Builder::new()
+            .name("agent-connect".into())
+            .spawn(move || {
+                // The receiver is gone when the deadline has passed: the connection then closes here.
+                let _ = sender.send(UnixStream::connect(owned));
+            })?;
+        match receiver.recv_timeout(remaining(deadline)?) {
+            Ok(stream) => Ok(Self {
+                stream: stream?,
+                deadline: Some(deadline),
+            }),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// From now on, every single read may take this long; `None`: any time.
+    pub(crate) fn set_idle_timeout(&mut self, idle: Option<Duration>) -> io::Result<()> {
+        self.deadline = None;
+        self.stream.set_read_timeout(idle)
+    }
+}
+
+/// Time left, never zero (which would mean "for ever" to the kernel).
+fn remaining(deadline: Instant) -> io::Result<Duration> {
+    match deadline.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
+        left => Ok(left),
+    }
+}
+
+fn timed_out(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        io::ErrorKind::TimedOut.into()
+    } else {
+        error
+    }
+}
+
+impl Read for DeadlineStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(deadline) = self.deadline {
+            self.stream.set_read_timeout(Some(remaining(deadline)?))?;
+        }
+        self.stream.read(buffer).map_err(timed_out)
+    }
+}
+
+impl Write for DeadlineStream {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        if let Some(deadline) = self.deadline {
+            self.stream.set_write_timeout(Some(remaining(deadline)?))?;
+        }
+        self.stream.write(buffer).map_err(timed_out)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
