@@ -1,0 +1,325 @@
+//! Update groups: peers that are sent the same routes share one Adj-RIB-Out, one export and one encoding.
+//!
+//! Owns: per group what is announced (by prefix id, with the version of its last change), the ring of encoded messages,
+//! and where each member is. A member is *in the ring* (it takes encoded messages as they come) or on a *walk* over
+//! what is announced: at its start, after a ROUTE-REFRESH, and when it fell so far behind that the ring moved on.
+//!
+//! A peer is never sent a route that it is itself the source of; where the best path moves to a member, that member
+//! gets an explicit withdraw of what it had. Property (tests): group output equals per-peer output.
+
+mod export;
+mod ring;
+mod walk;
+
+use bgp_wire::{EncodeContext, Family, NextHop};
+use hashbrown::HashMap;
+
+use super::ids::{AttrId, PeerId, PrefixId};
+use super::peers::Peers;
+use super::update::slot;
+use super::{Output, PeerUp, Rib, TableKey};
+use crate::policy::Chain;
+
+use ring::Ring;
+use walk::{Walk, WalkMode};
+
+/// Peers with equal keys are sent equal bytes, but for the next hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct GroupKey {
+    table: TableKey,
+    ebgp: bool,
+    local_as: u32,
+    export: Chain,
+    encode: EncodeContext,
+    /// The kind of next hop that members put in: patched at a recorded offset, so only its size matters here.
+    next_hop_len: usize,
+}
+
+/// What a group has announced for one prefix.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Announced {
+    /// The round in which it last changed; 0: never announced.
+    version: u64,
+    /// Attributes as sent; [`AttrId::NONE`]: withdrawn.
+    attrs: AttrId,
+    /// Whose path it is; not sent there.
+    source: PeerId,
+}
+
+impl Announced {
+    const NEVER: Announced = Announced {
+        version: 0,
+        attrs: AttrId::NONE,
+        source: PeerId::LOCAL,
+    };
+}
+
+enum Position {
+    /// Sequence number of the next message in the ring.
+    Ring(u64),
+    Walk(Walk),
+}
+
+struct Member {
+    peer: PeerId,
+    position: Position,
+}
+
+struct Group {
+    key: GroupKey,
+    announced: Vec<Announced>,
+    /// Number of the last round that changed something.
+    version: u64,
+    ring: Ring,
+    members: Vec<Member>,
+    /// The first cursor over the table is through.
+    populated: bool,
+    /// Prefixes announced, and of those how many from each source.
+    count: u64,
+    by_source: HashMap<PeerId, u64>,
+}
+
+/// All update groups of a RIB.
+#[derive(Default)]
+pub(super) struct Groups {
+    slots: Vec<Option<Group>>,
+}
+
+impl Groups {
+    /// Puts a peer into its group of a family; the group's index when it is new and wants to be filled.
+    /// A peer without a next hop of its own for the family is sent nothing.
+    pub(super) fn join(&mut self, up: &PeerUp, peer: PeerId, family: Family) -> Option<usize> {
+        self.join_with(up, peer, family, WalkMode::Initial)
+    }
+
+    /// As [`Groups::join`], for a peer that was sent other routes before: it is withdrawn what the new group lacks.
+    pub(super) fn rejoin(&mut self, up: &PeerUp, peer: PeerId, family: Family) -> Option<usize> {
+        self.join_with(up, peer, family, WalkMode::Everything)
+    }
+
+    fn join_with(
+        &mut self,
+        up: &PeerUp,
+        peer: PeerId,
+        family: Family,
+        mode: WalkMode,
+    ) -> Option<usize> {
+        let next_hop = up.next_hop_self[slot(family)]?;
+        let key = GroupKey {
+            table: (up.table, family),
+            ebgp: up.ebgp(),
+            local_as: up.local_as,
+            export: up.export.clone(),
+            encode: up.encode,
+            next_hop_len: match next_hop {
+                NextHop::V4(_) => 4,
+                NextHop::V6 { .. } => 16,
+            },
+        };
+        let member = Member {
+            peer,
+            position: Position::Walk(Walk::new(mode)),
+        };
+        if let Some(group) = self.slots.iter_mut().flatten().find(|g| g.key == key) {
+            group.members.push(member);
+            return None;
+        }
+        let group = Group {
+            key,
+            announced: Vec::new(),
+            version: 0,
+            ring: Ring::default(),
+            members: vec![member],
+            populated: false,
+            count: 0,
+            by_source: HashMap::new(),
+        };
+        let free = self.slots.iter().position(Option::is_none);
+        let index = free.unwrap_or(self.slots.len());
+        if index == self.slots.len() {
+            self.slots.push(None);
+        }
+        self.slots[index] = Some(group);
+        Some(index)
+    }
+
+    /// Takes a peer out of all its groups; the attributes that groups without members had announced.
+    #[must_use]
+    pub(super) fn leave(&mut self, peer: PeerId) -> Vec<AttrId> {
+        let mut released = Vec::new();
+        for slot in &mut self.slots {
+            let Some(group) = slot else { continue };
+            group.members.retain(|m| m.peer != peer);
+            if group.members.is_empty() {
+                released.extend(
+                    group
+                        .announced
+                        .iter()
+                        .map(|a| a.attrs)
+                        .filter(|a| *a != AttrId::NONE),
+                );
+                *slot = None;
+            }
+        }
+        released
+    }
+
+    /// The first cursor over the table is through: walks may begin.
+    pub(super) fn populated(&mut self, index: usize) {
+        if let Some(Some(group)) = self.slots.get_mut(index) {
+            group.populated = true;
+        }
+    }
+
+    /// Sends all of a family again (RFC 2918).
+    pub(super) fn send_all(&mut self, peer: PeerId, family: Family) {
+        for group in self.slots.iter_mut().flatten().filter(|g| g.key.table.1 == family) {
+            for member in group.members.iter_mut().filter(|m| m.peer == peer) {
+                let mode = match &member.position {
+                    Position::Ring(position) => WalkMode::Refresh(group.ring.version_at(*position, group.version)),
+                    Position::Walk(walk) => walk.refreshed(),
+                };
+                member.position = Position::Walk(Walk::new(mode));
+            }
+        }
+    }
+
+    /// Whether some member of this table may still have to be told of prefixes that have no path any more. One that
+    /// has messages in the ring counts: it loses them when the ring moves on or when it asks for a refresh.
+    pub(super) fn any_behind(&self, table: TableKey) -> bool {
+        self.slots.iter().flatten().filter(|g| g.key.table == table).any(|group| {
+            group.members.iter().any(|m| match m.position {
+                Position::Ring(position) => position < group.ring.end(),
+                Position::Walk(_) => true,
+            })
+        })
+    }
+
+    /// A prefix id is about to be used for another prefix.
+    pub(super) fn forget(&mut self, table: TableKey, id: PrefixId) {
+        for group in self
+            .slots
+            .iter_mut()
+            .flatten()
+            .filter(|g| g.key.table == table)
+        {
+            if let Some(announced) = group.announced.get_mut(id.index()) {
+                debug_assert_eq!(
+                    announced.attrs,
+                    AttrId::NONE,
+                    "a prefix without paths is not announced"
+                );
+                *announced = Announced::NEVER;
+            }
+        }
+    }
+
+    /// Prefixes of a family that a peer has been sent, or is about to be.
+    pub(super) fn advertised(&self, peer: PeerId, family: Family) -> u64 {
+        self.slots
+            .iter()
+            .flatten()
+            .filter(|g| g.key.table.1 == family && g.members.iter().any(|m| m.peer == peer))
+            .map(|g| g.count - g.by_source.get(&peer).copied().unwrap_or(0))
+            .sum()
+    }
+
+    /// How many groups there are.
+    pub(super) fn len(&self) -> usize {
+        self.slots.iter().flatten().count()
+    }
+}
+
+impl Group {
+    fn has(&self, peer: PeerId) -> bool {
+        self.members.iter().any(|m| m.peer == peer)
+    }
+
+    fn get(&self, id: PrefixId) -> Announced {
+        self.announced
+            .get(id.index())
+            .copied()
+            .unwrap_or(Announced::NEVER)
+    }
+
+    /// Records what is announced for a prefix from now on; what was before.
+    fn set(&mut self, id: PrefixId, attrs: AttrId, source: PeerId) -> Announced {
+        if self.announced.len() <= id.index() {
+            self.announced.resize(id.index() + 1, Announced::NEVER);
+        }
+        let now = Announced {
+            version: self.version,
+            attrs,
+            source,
+        };
+        let before = std::mem::replace(&mut self.announced[id.index()], now);
+        for (announced, add) in [(before, false), (now, true)] {
+            if announced.attrs == AttrId::NONE {
+                continue;
+            }
+            let of_source = self.by_source.entry(announced.source).or_insert(0);
+            if add {
+                self.count += 1;
+                *of_source += 1;
+            } else {
+                self.count -= 1;
+                *of_source -= 1;
+            }
+        }
+        before
+    }
+}
+
+impl Rib {
+    /// Sends what the members can take; whether more can be done now.
+    pub(super) fn deliver(&mut self, out: &mut Vec<Output>) -> bool {
+        let mut more = false;
+        for index in 0..self.groups.slots.len() {
+            more |= self.walk_slice(index, out);
+            if let Some(Some(group)) = self.groups.slots.get_mut(index) {
+                group.deliver_ring(&mut self.peers, out);
+            }
+        }
+        more
+    }
+}
+
+impl Group {
+    fn deliver_ring(&mut self, peers: &mut Peers, out: &mut Vec<Output>) {
+        for member in &mut self.members {
+            let Some(peer) = peers.get_mut(member.peer) else {
+                continue;
+            };
+            let flushed = peer.flush_backlog(out);
+            let Position::Ring(position) = &mut member.position else {
+                continue;
+            };
+            while flushed && peer.can_send() {
+                let Some(entry) = self.ring.get(*position) else {
+                    break;
+                };
+                if entry.is_for(member.peer) {
+                    peer.send(entry.message.clone(), out);
+                }
+                *position += 1;
+            }
+        }
+        if let Some(cut) = self.ring.cut() {
+            for member in &mut self.members {
+                if let Position::Ring(position) = member.position
+                    && position < cut
+                {
+                    let since = self.ring.version_at(position, self.version);
+                    member.position = Position::Walk(Walk::new(WalkMode::Since(since)));
+                }
+            }
+            self.ring.drop_before(cut);
+        }
+        let needed = self.members.iter().filter_map(|m| match &m.position {
+            Position::Ring(position) => Some(*position),
+            Position::Walk(walk) => walk.ring_position(),
+        });
+        self.ring
+            .drop_before(needed.min().unwrap_or(self.ring.end()));
+    }
+}

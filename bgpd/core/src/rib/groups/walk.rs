@@ -1,0 +1,166 @@
+//! Walks: a member is sent what is announced, in bounded chunks, from the table instead of from the ring.
+
+use bgp_wire::Nlri;
+use bytes::Bytes;
+
+use super::{Announced, Position};
+use crate::rib::ids::{AttrId, PrefixId};
+use crate::rib::{OutMessage, Output, Rib};
+
+/// Prefixes per chunk; its messages wait in the peer's backlog until the session takes them.
+const CHUNK: u32 = 2048;
+
+/// What a walk sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WalkMode {
+    /// All that is announced, then End-of-RIB; the member has nothing yet.
+    Initial,
+    /// All that changed after this round, withdraws included.
+    Since(u64),
+    /// All that is announced, the withdraws after this round, then End-of-RIB.
+    Refresh(u64),
+    /// All that is announced, and a withdraw of everything else: the member was in another group.
+    Everything,
+}
+
+pub(super) struct Walk {
+    mode: WalkMode,
+    next: u32,
+    /// Round, and end of the ring, when the walk began.
+    began: Option<(u64, u64)>,
+}
+
+impl Walk {
+    pub(super) fn new(mode: WalkMode) -> Self {
+        Self {
+            mode,
+            next: 0,
+            began: None,
+        }
+    }
+
+    /// Where the member goes on in the ring after the walk, once that has begun.
+    pub(super) fn ring_position(&self) -> Option<u64> {
+        self.began.map(|(_, position)| position)
+    }
+
+    /// The walk to take instead when the member asks for all again.
+    pub(super) fn refreshed(&self) -> WalkMode {
+        match (self.mode, self.began) {
+            (WalkMode::Initial, Some((version, _))) | (WalkMode::Since(version), _) => WalkMode::Refresh(version),
+            (mode, _) => mode,
+        }
+    }
+
+    fn wants(&self, announced: &Announced) -> Option<bool> {
+        let reach = announced.attrs != AttrId::NONE;
+        match self.mode {
+            WalkMode::Initial => reach.then_some(true),
+            WalkMode::Since(version) => (announced.version > version).then_some(reach),
+            WalkMode::Refresh(version) => (reach || announced.version > version).then_some(reach),
+            WalkMode::Everything => Some(reach),
+        }
+    }
+}
+
+impl Rib {
+    /// One chunk for each walking member that has sent its last one. Whether more can be done now.
+    pub(super) fn walk_slice(&mut self, index: usize, out: &mut Vec<Output>) -> bool {
+        let Some(Some(group)) = self.groups.slots.get_mut(index) else {
+            return false;
+        };
+        let Some(state) = self
+            .tables
+            .get(&group.key.table)
+            .filter(|_| group.populated)
+        else {
+            // An empty table is not there yet: its walk is over at once.
+            return group.populated && self.end_of_empty_walks(index, out);
+        };
+        let end = state.table.end();
+        let mut more = false;
+        for m in 0..group.members.len() {
+            let member = &mut group.members[m];
+            let id = member.peer;
+            let Position::Walk(walk) = &mut member.position else {
+                continue;
+            };
+            let Some(peer) = self.peers.get_mut(id) else {
+                continue;
+            };
+            if !peer.flush_backlog(out) || !peer.can_send() {
+                continue;
+            }
+            let (began_version, ring_position) =
+                *walk.began.get_or_insert((group.version, group.ring.end()));
+            let stop = walk.next.saturating_add(CHUNK).min(end);
+            let (mut reach, mut unreach) = (Vec::new(), Vec::new());
+            for prefix_id in (walk.next..stop).map(PrefixId) {
+                let announced = group
+                    .announced
+                    .get(prefix_id.index())
+                    .copied()
+                    .unwrap_or(Announced::NEVER);
+                let Some(entry) = state.table.get(prefix_id) else {
+                    continue;
+                };
+                let nlri = Nlri {
+                    path_id: 0,
+                    prefix: entry.prefix,
+                };
+                match walk.wants(&announced) {
+                    Some(true) if announced.source != id => reach.push((announced.attrs, nlri)),
+                    Some(true) if walk.mode == WalkMode::Initial => {}
+                    Some(_) => unreach.push(nlri),
+                    None => {}
+                }
+            }
+            walk.next = stop;
+            let (mode, done) = (walk.mode, stop >= end);
+            if done {
+                member.position = if group.ring.start() <= ring_position {
+                    Position::Ring(ring_position)
+                } else {
+                    Position::Walk(Walk::new(WalkMode::Since(began_version)))
+                };
+            }
+            let mut messages = group.encode_unreach(&unreach);
+            reach.sort_unstable_by_key(|(attrs, _)| *attrs);
+            for run in reach.chunk_by(|a, b| a.0 == b.0) {
+                let nlri: Vec<Nlri> = run.iter().map(|(_, nlri)| *nlri).collect();
+                messages.extend(group.encode_reach(run[0].0, &nlri, &self.attrs, &self.next_hops));
+            }
+            if done && matches!(mode, WalkMode::Initial | WalkMode::Refresh(_)) {
+                messages.push(end_of_rib(group.key.table.1));
+            }
+            peer.backlog.extend(messages);
+            more |= peer.flush_backlog(out) && peer.can_send();
+        }
+        more
+    }
+
+    fn end_of_empty_walks(&mut self, index: usize, out: &mut Vec<Output>) -> bool {
+        let Some(Some(group)) = self.groups.slots.get_mut(index) else {
+            return false;
+        };
+        for member in &mut group.members {
+            if let (Position::Walk(walk), Some(peer)) =
+                (&member.position, self.peers.get_mut(member.peer))
+            {
+                if matches!(walk.mode, WalkMode::Initial | WalkMode::Refresh(_)) {
+                    peer.backlog.push_back(end_of_rib(group.key.table.1));
+                }
+                member.position = Position::Ring(group.ring.end());
+                peer.flush_backlog(out);
+            }
+        }
+        false
+    }
+}
+
+fn end_of_rib(family: bgp_wire::Family) -> OutMessage {
+    OutMessage {
+        bytes: Bytes::from(bgp_wire::encode_end_of_rib(family).bytes),
+        next_hop_at: None,
+    }
+}

@@ -1,0 +1,296 @@
+//! The RIB: Adj-RIB-In, Loc-RIB and Adj-RIB-Out of one speaker, owned by one thread.
+//!
+//! Owns: all paths, their interned attributes, next-hop state, the best path of every prefix, and what every update
+//! group has announced. Never does: I/O, waiting, reading a clock. The driver feeds [`Event`]s with [`Rib::handle`],
+//! calls [`Rib::work`] until it says that nothing is left, and carries out the [`Output`]s.
+//!
+//! ```text
+//!  Event::Update ─► update.rs ─► table.rs: paths ─► best.rs ─► dirty prefixes
+//!  Event::NextHop, PeerDown, Policy ─► work.rs: cursors over the tables ─┘   │
+//!                        Output::Fib ◄── work.rs: drain ◄────────────────────┤
+//!  Output::Send ◄─ groups/: export once, encode once, ring or walk per peer ◄┘
+//! ```
+
+mod attrs;
+pub mod best;
+mod groups;
+mod ids;
+mod nexthops;
+mod peers;
+mod table;
+mod update;
+mod view;
+mod work;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use bgp_wire::{EncodeContext, Family, NextHop, Nlri, PathAttributes};
+use bytes::Bytes;
+use hashbrown::HashMap;
+use ipnet::IpNet;
+
+use crate::policy::{Chain, ImportContext, RouteSource};
+
+pub use ids::{PeerId, SessionId, TableId};
+pub use nexthops::NextHopState;
+pub use view::{FamilyCounters, PathView, RibSummary};
+
+use attrs::AttrTable;
+use groups::Groups;
+use ids::PrefixId;
+use nexthops::NextHopTable;
+use peers::Peers;
+use table::Table;
+use work::Work;
+
+/// What the RIB must know of the speaker.
+#[derive(Clone, Debug)]
+pub struct RibConfig {
+    /// Our AS, for loop detection of peers without an AS of their own towards us.
+    pub local_as: u32,
+    /// Our BGP Identifier.
+    pub router_id: Ipv4Addr,
+    /// Keys the hashes over what peers choose.
+    pub seed: u64,
+    /// Take every next hop for reachable: a speaker without a view of the kernel.
+    pub assume_next_hops: bool,
+}
+
+/// A session that became Established.
+#[derive(Clone, Debug)]
+pub struct PeerUp {
+    /// Never used before.
+    pub session: SessionId,
+    /// Name of the peer, for views.
+    pub name: Arc<str>,
+    /// The table that its routes go to.
+    pub table: TableId,
+    /// The peer's AS.
+    pub remote_as: u32,
+    /// Our AS towards it.
+    pub local_as: u32,
+    /// The peer's BGP Identifier.
+    pub bgp_id: Ipv4Addr,
+    /// The peer's address.
+    pub address: IpAddr,
+    /// Negotiated families, in [`Family::ALL`] order.
+    pub families: [bool; 2],
+    /// Our own address as a next hop towards this peer, per family; a family without one is received, not sent.
+    pub next_hop_self: [Option<NextHop>; 2],
+    /// How UPDATEs to this peer are written.
+    pub encode: EncodeContext,
+    /// Import policy.
+    pub import: Chain,
+    /// Export policy.
+    pub export: Chain,
+}
+
+impl PeerUp {
+    fn ebgp(&self) -> bool {
+        self.remote_as != self.local_as
+    }
+}
+
+/// What happens to a peer's paths when its session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerDown {
+    /// They go at once.
+    Purge,
+    /// They stay as stale until this second of the driver's clock (RFC 4724 §4.2).
+    Retain {
+        /// Seconds of the driver's clock.
+        until: u32,
+    },
+}
+
+/// What one UPDATE says about one family.
+#[derive(Clone, Debug)]
+pub struct FamilyUpdate {
+    /// Which family.
+    pub family: Family,
+    /// Withdrawn routes.
+    pub withdrawn: Vec<Nlri>,
+    /// Announced routes, with `attributes`.
+    pub announced: Vec<Nlri>,
+    /// Attributes and next hop of `announced`; `None` when nothing is announced.
+    pub attributes: Option<(PathAttributes, NextHop)>,
+}
+
+/// What the RIB is told. The first four of them come from sessions.
+#[derive(Debug)]
+pub enum Event {
+    /// A session is Established.
+    PeerUp(Box<PeerUp>),
+    /// A session ended.
+    PeerDown(SessionId, PeerDown),
+    /// A decoded UPDATE.
+    Update(SessionId, Vec<FamilyUpdate>),
+    /// The session can take this many more messages.
+    Permit(SessionId, u32),
+    /// The peer has sent all it has (RFC 4724 §2).
+    EndOfRib(SessionId, Family),
+    /// The peer asks for all we announce (RFC 2918).
+    RefreshRequest(SessionId, Family),
+    /// The peer begins to send all it has again (RFC 7313 §4).
+    RefreshBegin(SessionId, Family),
+    /// It is through: what it did not repeat is gone.
+    RefreshEnd(SessionId, Family),
+    /// Answers of the next-hop tracker.
+    NextHops(Vec<(NextHop, NextHopState)>),
+    /// Originate or withdraw (`None`) local routes.
+    Local(TableId, Vec<(IpNet, Option<RouteSource>)>),
+    /// What the import policy `default` measures against.
+    ImportContext(ImportContext),
+    /// Policies of a session, changed without a reset.
+    Policies(SessionId, Chain, Chain),
+    /// Time passes: retained paths may be due.
+    Tick,
+}
+
+/// An encoded UPDATE on its way to one or many peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutMessage {
+    /// The message; shared by all peers of an update group.
+    pub bytes: Bytes,
+    /// Offset and length of the next hop, when the session must put its own address there.
+    pub next_hop_at: Option<(usize, usize)>,
+}
+
+/// A route for the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FibChange {
+    /// Which table.
+    pub table: TableId,
+    /// Destination.
+    pub prefix: IpNet,
+    /// The best path's next hop; `None`: no learned best path, remove what was there.
+    pub next_hop: Option<NextHop>,
+}
+
+/// What the driver is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send to a session, in this order.
+    Send(SessionId, OutMessage),
+    /// Install or remove.
+    Fib(FibChange),
+    /// Tell the state of this next hop now and whenever it changes.
+    Track(NextHop),
+    /// No longer.
+    Untrack(NextHop),
+}
+
+/// A table with its queue of prefixes whose best path changed.
+struct TableState {
+    table: Table,
+    dirty: Vec<PrefixId>,
+    dirty_bits: Vec<u64>,
+    /// Without paths: to be forgotten once no peer's walk may still have to withdraw them.
+    empty: Vec<PrefixId>,
+}
+
+type TableKey = (TableId, Family);
+
+/// See the module's documentation.
+pub struct Rib {
+    config: RibConfig,
+    attrs: AttrTable,
+    next_hops: NextHopTable,
+    tables: BTreeMap<TableKey, TableState>,
+    peers: Peers,
+    groups: Groups,
+    context: ImportContext,
+    work: VecDeque<Work>,
+    /// Peers retained after their session, with their deadline.
+    retained: HashMap<PeerId, u32>,
+    /// Outputs of work that had to be done inside an event.
+    deferred: Vec<Output>,
+    now: u32,
+}
+
+impl Rib {
+    /// An empty RIB.
+    pub fn new(config: RibConfig) -> Self {
+        let mut next_hops = NextHopTable::default();
+        next_hops.reserve_self();
+        Self {
+            attrs: AttrTable::new(config.seed),
+            next_hops,
+            tables: BTreeMap::new(),
+            peers: Peers::default(),
+            groups: Groups::default(),
+            context: ImportContext::default(),
+            work: VecDeque::new(),
+            retained: HashMap::new(),
+            deferred: Vec::new(),
+            now: 0,
+            config,
+        }
+    }
+
+    /// Takes one event. `now` is in seconds of the driver's clock. What follows from it for other peers waits for
+    /// [`Rib::work`].
+    pub fn handle(&mut self, now: u32, event: Event, out: &mut Vec<Output>) {
+        self.now = now;
+        match event {
+            Event::PeerUp(up) => self.peer_up(*up),
+            Event::PeerDown(session, how) => self.peer_down(session, how),
+            Event::Update(session, families) => self.update(session, &families, out),
+            Event::Permit(session, count) => self.peers.permit(session, count),
+            Event::EndOfRib(session, family) => self.end_of_rib(session, family),
+            Event::RefreshRequest(session, family) => self.refresh_request(session, family),
+            Event::RefreshBegin(session, family) => self.mark_stale(session, family),
+            Event::RefreshEnd(session, family) => self.sweep_stale(session, family),
+            Event::NextHops(states) => self.next_hops_changed(&states),
+            Event::Local(table, routes) => self.local(table, &routes, out),
+            Event::ImportContext(context) => self.set_context(context),
+            Event::Policies(session, import, export) => self.set_policies(session, import, export),
+            Event::Tick => {}
+        }
+        self.expire_retained();
+    }
+
+    /// When [`Event::Tick`] is due next, in seconds of the driver's clock.
+    pub fn next_deadline(&self) -> Option<u32> {
+        self.retained.values().min().copied()
+    }
+
+    fn state(&mut self, key: TableKey) -> &mut TableState {
+        let seed = self.config.seed;
+        self.tables.entry(key).or_insert_with(|| TableState {
+            table: Table::new(seed),
+            dirty: Vec::new(),
+            dirty_bits: Vec::new(),
+            empty: Vec::new(),
+        })
+    }
+}
+
+impl TableState {
+    /// Puts a prefix into the queue, once.
+    fn mark_dirty(&mut self, id: PrefixId) {
+        let (word, bit) = (id.index() / 64, 1u64 << (id.index() % 64));
+        if self.dirty_bits.len() <= word {
+            self.dirty_bits.resize(word + 1, 0);
+        }
+        if self.dirty_bits[word] & bit == 0 {
+            self.dirty_bits[word] |= bit;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Takes up to `max` prefixes from the queue.
+    fn take_dirty(&mut self, max: usize) -> Vec<PrefixId> {
+        let keep = self.dirty.len().saturating_sub(max);
+        let taken = self.dirty.split_off(keep);
+        for id in &taken {
+            self.dirty_bits[id.index() / 64] &= !(1u64 << (id.index() % 64));
+        }
+        taken
+    }
+}

@@ -1,0 +1,121 @@
+//! Next hops and whether they resolve (RFC 4271 §9.1.2.1). The tracker outside answers; an unresolved next hop
+//! makes its paths ineligible, a resolved one brings the IGP cost of the tie-break.
+
+use bgp_wire::NextHop;
+use hashbrown::HashMap;
+
+use super::ids::NextHopId;
+
+/// What the tracker knows of a next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextHopState {
+    /// Asked for, no answer yet. Ineligible, as Unresolved.
+    Pending,
+    /// A foreign route leads there.
+    Resolved {
+        /// Cost of that route; 0 when directly connected.
+        igp_cost: u32,
+    },
+    /// No foreign route leads there.
+    Unresolved,
+}
+
+struct Slot {
+    next_hop: NextHop,
+    state: NextHopState,
+    refs: u32,
+}
+
+#[derive(Default)]
+pub(crate) struct NextHopTable {
+    slots: Vec<Option<Slot>>,
+    free: Vec<NextHopId>,
+    index: HashMap<NextHop, NextHopId>,
+}
+
+impl NextHopTable {
+    /// Takes id 0, [`NextHopId::SELF`], before any other is given out.
+    pub(crate) fn reserve_self(&mut self) {
+        debug_assert!(self.slots.is_empty(), "id 0 is reserved first");
+        self.slots.push(Some(Slot {
+            next_hop: NextHop::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            state: NextHopState::Resolved { igp_cost: 0 },
+            refs: 1,
+        }));
+    }
+
+    /// The id of this next hop with one reference added; the bool tells whether it is new and wants tracking.
+    pub(crate) fn intern(&mut self, next_hop: NextHop, initial: NextHopState) -> (NextHopId, bool) {
+        if let Some(&id) = self.index.get(&next_hop) {
+            self.retain(id);
+            return (id, false);
+        }
+        let slot = Slot {
+            next_hop,
+            state: initial,
+            refs: 1,
+        };
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.slots[id.index()] = Some(slot);
+                id
+            }
+            None => {
+                self.slots.push(Some(slot));
+                NextHopId((self.slots.len() - 1) as u32)
+            }
+        };
+        self.index.insert(next_hop, id);
+        (id, true)
+    }
+
+    pub(crate) fn retain(&mut self, id: NextHopId) {
+        if let Some(Some(slot)) = self.slots.get_mut(id.index()) {
+            slot.refs += 1;
+        }
+    }
+
+    /// Drops one reference; the next hop when that was the last, so that its tracking ends.
+    #[must_use]
+    pub(crate) fn release(&mut self, id: NextHopId) -> Option<NextHop> {
+        let slot = self.slots.get_mut(id.index())?;
+        let inner = slot.as_mut()?;
+        inner.refs -= 1;
+        if inner.refs > 0 {
+            return None;
+        }
+        let next_hop = inner.next_hop;
+        *slot = None;
+        self.index.remove(&next_hop);
+        self.free.push(id);
+        Some(next_hop)
+    }
+
+    pub(crate) fn next_hop(&self, id: NextHopId) -> NextHop {
+        self.slot(id).next_hop
+    }
+
+    pub(crate) fn state(&self, id: NextHopId) -> NextHopState {
+        self.slot(id).state
+    }
+
+    /// Records the tracker's answer; whether it changed anything.
+    pub(crate) fn set_state(&mut self, next_hop: &NextHop, state: NextHopState) -> bool {
+        let Some(id) = self.index.get(next_hop) else {
+            return false;
+        };
+        let Some(Some(slot)) = self.slots.get_mut(id.index()) else {
+            return false;
+        };
+        let changed = slot.state != state;
+        slot.state = state;
+        changed
+    }
+
+    fn slot(&self, id: NextHopId) -> &Slot {
+        self.slots
+            .get(id.index())
+            .and_then(Option::as_ref)
+            .expect("a NextHopId that is held has a slot")
+    }
+}

@@ -1,0 +1,124 @@
+//! The peers that paths come from and go to.
+
+use hashbrown::HashMap;
+
+use super::ids::{PeerId, SessionId};
+use super::{OutMessage, Output, PeerUp};
+use std::collections::VecDeque;
+
+/// One source of paths: a session, or what is left of one.
+pub(crate) struct Peer {
+    pub(crate) up: PeerUp,
+    /// False once the session ended; the id stays until its last path is gone.
+    pub(crate) alive: bool,
+    /// Messages that the session can still take.
+    permits: u32,
+    /// Encoded for this peer alone (walks, End-of-RIB), not sent yet.
+    pub(crate) backlog: VecDeque<OutMessage>,
+    /// Paths per family: received, and let in.
+    pub(crate) received: [u64; 2],
+    pub(crate) accepted: [u64; 2],
+    pub(crate) end_of_rib: [bool; 2],
+    /// Parity of the refresh under way or last done, per family; see `PathFlags::EPOCH`.
+    pub(crate) epoch: [bool; 2],
+}
+
+impl Peer {
+    pub(crate) fn can_send(&self) -> bool {
+        self.permits > 0
+    }
+
+    pub(crate) fn send(&mut self, message: OutMessage, out: &mut Vec<Output>) {
+        self.permits = self.permits.saturating_sub(1);
+        out.push(Output::Send(self.up.session, message));
+    }
+
+    /// Sends from the backlog while the session takes it; whether the backlog is empty then.
+    pub(crate) fn flush_backlog(&mut self, out: &mut Vec<Output>) -> bool {
+        while self.permits > 0 {
+            let Some(message) = self.backlog.pop_front() else {
+                break;
+            };
+            self.send(message, out);
+        }
+        self.backlog.is_empty()
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Peers {
+    /// Index 0 stands for local routes and stays empty.
+    slots: Vec<Option<Peer>>,
+    sessions: HashMap<SessionId, PeerId>,
+}
+
+impl Peers {
+    /// A new peer for a session; `None` when 65,535 are held, or the session is known.
+    pub(crate) fn add(&mut self, up: PeerUp) -> Option<PeerId> {
+        if self.sessions.contains_key(&up.session) {
+            return None;
+        }
+        if self.slots.is_empty() {
+            self.slots.push(None);
+        }
+        let free = (1..self.slots.len()).find(|&i| self.slots[i].is_none());
+        let index = free.unwrap_or(self.slots.len());
+        let id = PeerId(u16::try_from(index).ok()?);
+        if index == self.slots.len() {
+            self.slots.push(None);
+        }
+        self.sessions.insert(up.session, id);
+        self.slots[index] = Some(Peer {
+            up,
+            alive: true,
+            permits: 0,
+            backlog: VecDeque::new(),
+            received: [0; 2],
+            accepted: [0; 2],
+            end_of_rib: [false; 2],
+            epoch: [false; 2],
+        });
+        Some(id)
+    }
+
+    pub(crate) fn by_session(&self, session: SessionId) -> Option<PeerId> {
+        self.sessions.get(&session).copied()
+    }
+
+    pub(crate) fn get(&self, id: PeerId) -> Option<&Peer> {
+        self.slots.get(id.index()).and_then(Option::as_ref)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
+        self.slots.get_mut(id.index()).and_then(Option::as_mut)
+    }
+
+    pub(crate) fn permit(&mut self, session: SessionId, count: u32) {
+        if let Some(peer) = self.by_session(session).and_then(|id| self.get_mut(id)) {
+            peer.permits = peer.permits.saturating_add(count);
+        }
+    }
+
+    /// The session is over; the peer stays for its paths.
+    pub(crate) fn end_session(&mut self, session: SessionId) -> Option<PeerId> {
+        let id = self.sessions.remove(&session)?;
+        let peer = self.get_mut(id)?;
+        peer.alive = false;
+        peer.backlog = VecDeque::new();
+        Some(id)
+    }
+
+    /// The last path is gone.
+    pub(crate) fn remove(&mut self, id: PeerId) {
+        if let Some(slot) = self.slots.get_mut(id.index()) {
+            *slot = None;
+        }
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = PeerId> + '_ {
+        (0u16..)
+            .zip(&self.slots)
+            .filter(|(_, slot)| slot.is_some())
+            .map(|(i, _)| PeerId(i))
+    }
+}

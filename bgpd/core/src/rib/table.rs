@@ -1,0 +1,200 @@
+//! One table of one family: prefixes by dense id, and the paths of each.
+
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+
+use foldhash::quality::FixedState;
+use hashbrown::HashTable;
+use ipnet::IpNet;
+use smallvec::SmallVec;
+
+use super::ids::{AttrId, PeerId, PrefixId};
+use crate::policy::RouteSource;
+
+/// One path to one prefix: 20 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Path {
+    /// Attributes as received.
+    pub(crate) received: AttrId,
+    /// Attributes after import policy; equal to `received` when the policy changed nothing.
+    pub(crate) attrs: AttrId,
+    /// Path identifier (RFC 7911); 0 without ADD-PATH.
+    pub(crate) path_id: u32,
+    /// When it was received, seconds of the driver's clock.
+    pub(crate) time: u32,
+    pub(crate) peer: PeerId,
+    pub(crate) flags: PathFlags,
+}
+
+/// Why a path may not be used, what a local route is, and which refresh last confirmed it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PathFlags(u16);
+
+impl PathFlags {
+    /// Rejected by the import policy, kept so that a changed policy can let it in.
+    pub(crate) const FILTERED: u16 = 1 << 0;
+    /// Our AS is in the AS_PATH (RFC 4271 §9.1.2), or our id in ORIGINATOR_ID or CLUSTER_LIST (RFC 4456 §8).
+    pub(crate) const LOOP: u16 = 1 << 1;
+    /// Parity of the peer's refresh that last confirmed the path; another parity than the peer's means stale.
+    pub(crate) const EPOCH: u16 = 1 << 2;
+    const SOURCE_SHIFT: u16 = 3;
+
+    pub(crate) fn has(self, flag: u16) -> bool {
+        self.0 & flag != 0
+    }
+
+    pub(crate) fn set(&mut self, flag: u16, on: bool) {
+        if on {
+            self.0 |= flag;
+        } else {
+            self.0 &= !flag;
+        }
+    }
+
+    /// Neither filtered nor a loop: counts as accepted.
+    pub(crate) fn accepted(self) -> bool {
+        !self.has(Self::FILTERED) && !self.has(Self::LOOP)
+    }
+
+    /// Flags of a local route.
+    pub(crate) fn local(source: RouteSource) -> Self {
+        let code = match source {
+            RouteSource::Learned => 0,
+            RouteSource::OwnBlock => 1,
+            RouteSource::Node => 2,
+            RouteSource::Static => 3,
+        };
+        Self(code << Self::SOURCE_SHIFT)
+    }
+
+    pub(crate) fn source(self) -> RouteSource {
+        match (self.0 >> Self::SOURCE_SHIFT) & 3 {
+            1 => RouteSource::OwnBlock,
+            2 => RouteSource::Node,
+            3 => RouteSource::Static,
+            _ => RouteSource::Learned,
+        }
+    }
+}
+
+/// A prefix and what is known of it.
+pub(crate) struct Entry {
+    pub(crate) prefix: IpNet,
+    pub(crate) paths: SmallVec<[Path; 1]>,
+    /// Index of the best path in `paths`.
+    pub(crate) best: Option<u16>,
+}
+
+impl Entry {
+    pub(crate) fn best_path(&self) -> Option<&Path> {
+        self.best.and_then(|i| self.paths.get(usize::from(i)))
+    }
+
+    pub(crate) fn position(&self, peer: PeerId, path_id: u32) -> Option<usize> {
+        self.paths
+            .iter()
+            .position(|p| p.peer == peer && p.path_id == path_id)
+    }
+}
+
+/// Paths of one prefix at most: `best` is a u16, and no fabric has that many sources.
+pub(crate) const MAX_PATHS: usize = 4096;
+
+pub(crate) struct Table {
+    entries: Vec<Option<Entry>>,
+    free: Vec<PrefixId>,
+    index: HashTable<PrefixId>,
+    hasher: FixedState,
+}
+
+impl Table {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+            index: HashTable::new(),
+            hasher: FixedState::with_seed(seed),
+        }
+    }
+
+    pub(crate) fn find(&self, prefix: &IpNet) -> Option<PrefixId> {
+        let hash = hash_prefix(&self.hasher, prefix);
+        self.index
+            .find(hash, |id| {
+                self.get(*id).is_some_and(|e| e.prefix == *prefix)
+            })
+            .copied()
+    }
+
+    /// The id of a prefix, made when it is new.
+    pub(crate) fn id_of(&mut self, prefix: &IpNet) -> PrefixId {
+        if let Some(id) = self.find(prefix) {
+            return id;
+        }
+        let entry = Entry {
+            prefix: *prefix,
+            paths: SmallVec::new(),
+            best: None,
+        };
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.entries[id.index()] = Some(entry);
+                id
+            }
+            None => {
+                self.entries.push(Some(entry));
+                PrefixId((self.entries.len() - 1) as u32)
+            }
+        };
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        self.index
+            .insert_unique(hash_prefix(hasher, prefix), id, |id| {
+                match &entries[id.index()] {
+                    Some(entry) => hash_prefix(hasher, &entry.prefix),
+                    None => 0,
+                }
+            });
+        id
+    }
+
+    pub(crate) fn get(&self, id: PrefixId) -> Option<&Entry> {
+        self.entries.get(id.index()).and_then(Option::as_ref)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: PrefixId) -> Option<&mut Entry> {
+        self.entries.get_mut(id.index()).and_then(Option::as_mut)
+    }
+
+    /// Forgets a prefix without paths. Its id is given out again.
+    pub(crate) fn remove(&mut self, id: PrefixId) {
+        let Some(entry) = self.get(id) else { return };
+        debug_assert!(
+            entry.paths.is_empty(),
+            "a prefix with paths is never removed"
+        );
+        let hash = hash_prefix(&self.hasher, &entry.prefix);
+        if let Ok(found) = self.index.find_entry(hash, |other| *other == id) {
+            found.remove();
+        }
+        self.entries[id.index()] = None;
+        self.free.push(id);
+    }
+
+    /// One past the highest id in use.
+    pub(crate) fn end(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter_map(Option::as_ref)
+    }
+}
+
+fn hash_prefix(hasher: &FixedState, prefix: &IpNet) -> u64 {
+    match prefix.addr() {
+        IpAddr::V4(a) => {
+            hasher.hash_one((u64::from(u32::from(a)) << 8) | u64::from(prefix.prefix_len()))
+        }
+        IpAddr::V6(a) => hasher.hash_one((u128::from(a), prefix.prefix_len())),
+    }
+}

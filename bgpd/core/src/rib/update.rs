@@ -1,0 +1,304 @@
+//! Paths in and out of the tables: what UPDATEs and local origination do, and the choice of the best path after each.
+
+use bgp_wire::{AttributeEditor, Family, NextHop, Nlri, Origin, PathAttributes};
+use ipnet::IpNet;
+use smallvec::SmallVec;
+
+use super::best::{self, Candidate, Ineligible};
+use super::ids::{AttrId, NextHopId, PeerId, PrefixId, SessionId, TableId};
+use super::nexthops::NextHopState;
+use super::table::{Entry, MAX_PATHS, Path, PathFlags};
+use super::{FamilyUpdate, Output, Rib, TableKey};
+use crate::policy::RouteSource;
+
+/// LOCAL_PREF of a route that carries none (a common default; RFC 4271 leaves it open).
+pub(super) const DEFAULT_LOCAL_PREF: u32 = 100;
+
+/// Index of a family in per-family arrays.
+pub(super) fn slot(family: Family) -> usize {
+    match family {
+        Family::Ipv4Unicast => 0,
+        Family::Ipv6Unicast => 1,
+    }
+}
+
+impl Rib {
+    pub(super) fn update(
+        &mut self,
+        session: SessionId,
+        families: &[FamilyUpdate],
+        out: &mut Vec<Output>,
+    ) {
+        let Some(peer_id) = self.peers.by_session(session) else {
+            return;
+        };
+        for update in families {
+            let Some(peer) = self.peers.get(peer_id) else {
+                return;
+            };
+            if !peer.up.families[slot(update.family)] {
+                continue;
+            }
+            let key = (peer.up.table, update.family);
+            for nlri in &update.withdrawn {
+                self.withdraw(key, nlri, peer_id, out);
+            }
+            if let Some((attributes, next_hop)) = &update.attributes
+                && !update.announced.is_empty()
+            {
+                let mut flags = PathFlags::default();
+                flags.set(PathFlags::LOOP, self.is_loop(peer_id, attributes));
+                let attrs = self.intern(attributes, *next_hop, out);
+                for nlri in &update.announced {
+                    self.announce(key, nlri, peer_id, attrs, flags, out);
+                }
+                self.release(attrs, out);
+            }
+        }
+    }
+
+    pub(super) fn local(
+        &mut self,
+        table: TableId,
+        routes: &[(IpNet, Option<RouteSource>)],
+        out: &mut Vec<Output>,
+    ) {
+        let attributes = AttributeEditor::new(Origin::Igp).build();
+        let (attrs, _) = self.attrs.intern(&attributes, NextHopId::SELF);
+        for (prefix, source) in routes {
+            let prefix = prefix.trunc();
+            let key = (table, Family::of(&prefix));
+            let nlri = Nlri { path_id: 0, prefix };
+            match source {
+                Some(source) => self.announce(
+                    key,
+                    &nlri,
+                    PeerId::LOCAL,
+                    attrs,
+                    PathFlags::local(*source),
+                    out,
+                ),
+                None => self.withdraw(key, &nlri, PeerId::LOCAL, out),
+            }
+        }
+        self.release(attrs, out);
+    }
+
+    /// Our AS in the AS_PATH (RFC 4271 §9.1.2); our id as ORIGINATOR_ID or in CLUSTER_LIST (RFC 4456 §8).
+    fn is_loop(&self, peer: PeerId, attributes: &PathAttributes) -> bool {
+        let Some(peer) = self.peers.get(peer) else {
+            return false;
+        };
+        let path = attributes.as_path();
+        path.contains_as(peer.up.local_as)
+            || path.contains_as(self.config.local_as)
+            || attributes.hot().originator_id == Some(self.config.router_id)
+            || attributes
+                .cluster_list()
+                .any(|id| id == self.config.router_id)
+    }
+
+    fn announce(
+        &mut self,
+        key: TableKey,
+        nlri: &Nlri,
+        peer_id: PeerId,
+        attrs: AttrId,
+        mut flags: PathFlags,
+        out: &mut Vec<Output>,
+    ) {
+        let family = slot(key.1);
+        if let Some(peer) = self.peers.get(peer_id) {
+            flags.set(
+                PathFlags::FILTERED,
+                peer.up.import.import(&self.context, &nlri.prefix).is_err(),
+            );
+            flags.set(PathFlags::EPOCH, peer.epoch[family]);
+        }
+        let path = Path {
+            received: attrs,
+            attrs,
+            path_id: nlri.path_id,
+            time: self.now,
+            peer: peer_id,
+            flags,
+        };
+        let table = &mut self.state(key).table;
+        let id = table.id_of(&nlri.prefix);
+        let Some(entry) = table.get_mut(id) else {
+            return;
+        };
+        let before = entry.best_path().copied();
+        let old = match entry.position(peer_id, nlri.path_id) {
+            Some(i) => Some(std::mem::replace(&mut entry.paths[i], path)),
+            None if entry.paths.len() >= MAX_PATHS => return,
+            None => {
+                entry.paths.push(path);
+                None
+            }
+        };
+        self.attrs.retain(attrs);
+        self.attrs.retain(attrs);
+        if let Some(peer) = self.peers.get_mut(peer_id) {
+            peer.received[family] += u64::from(old.is_none());
+            peer.accepted[family] -= u64::from(old.is_some_and(|p| p.flags.accepted()));
+            peer.accepted[family] += u64::from(flags.accepted());
+        }
+        self.reselect(key, id, before);
+        if let Some(old) = old {
+            self.release(old.received, out);
+            self.release(old.attrs, out);
+        }
+    }
+
+    fn withdraw(&mut self, key: TableKey, nlri: &Nlri, peer: PeerId, out: &mut Vec<Output>) {
+        let Some(state) = self.tables.get(&key) else {
+            return;
+        };
+        let Some(id) = state.table.find(&nlri.prefix) else {
+            return;
+        };
+        let Some(i) = state
+            .table
+            .get(id)
+            .and_then(|e| e.position(peer, nlri.path_id))
+        else {
+            return;
+        };
+        self.remove_path(key, id, i, out);
+    }
+
+    /// Takes out path `i` of a prefix and chooses anew.
+    pub(super) fn remove_path(
+        &mut self,
+        key: TableKey,
+        id: PrefixId,
+        i: usize,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(state) = self.tables.get_mut(&key) else {
+            return;
+        };
+        let Some(entry) = state.table.get_mut(id) else {
+            return;
+        };
+        let before = entry.best_path().copied();
+        let path = entry.paths.swap_remove(i);
+        if entry.paths.is_empty() {
+            state.empty.push(id);
+        }
+        let family = slot(key.1);
+        if let Some(peer) = self.peers.get_mut(path.peer) {
+            peer.received[family] -= 1;
+            peer.accepted[family] -= u64::from(path.flags.accepted());
+        }
+        self.reselect(key, id, before);
+        self.release(path.received, out);
+        self.release(path.attrs, out);
+    }
+
+    /// Chooses the best path of a prefix; puts it into the queue when that is another one than `before`.
+    pub(super) fn reselect(&mut self, key: TableKey, id: PrefixId, before: Option<Path>) {
+        let best = match self.tables.get(&key).and_then(|s| s.table.get(id)) {
+            Some(entry) => best::select(&self.candidates(entry)),
+            None => return,
+        };
+        let Some(state) = self.tables.get_mut(&key) else {
+            return;
+        };
+        let Some(entry) = state.table.get_mut(id) else {
+            return;
+        };
+        // MAX_PATHS keeps the index inside u16.
+        entry.best = best.and_then(|i| u16::try_from(i).ok());
+        let identity = |p: &Path| (p.peer, p.path_id, p.attrs, p.flags.source());
+        if before.as_ref().map(identity) != entry.best_path().map(identity) {
+            state.mark_dirty(id);
+        }
+    }
+
+    pub(super) fn candidates(&self, entry: &Entry) -> SmallVec<[Candidate; 4]> {
+        entry
+            .paths
+            .iter()
+            .map(|path| self.candidate(path))
+            .collect()
+    }
+
+    fn candidate(&self, path: &Path) -> Candidate {
+        let set = self.attrs.get(path.attrs);
+        let hot = set.attributes.hot();
+        let peer = self.peers.get(path.peer);
+        let (reachable, igp_cost) = match self.next_hops.state(set.next_hop) {
+            NextHopState::Resolved { igp_cost } => (true, igp_cost),
+            NextHopState::Pending | NextHopState::Unresolved => (false, 0),
+        };
+        let ineligible = if path.flags.has(PathFlags::LOOP) {
+            Some(Ineligible::Loop)
+        } else if path.flags.has(PathFlags::FILTERED) {
+            Some(Ineligible::Filtered)
+        } else if !reachable {
+            Some(Ineligible::NextHopUnreachable)
+        } else {
+            None
+        };
+        let bgp_id = hot
+            .originator_id
+            .unwrap_or_else(|| peer.map_or(self.config.router_id, |p| p.up.bgp_id));
+        Candidate {
+            ineligible,
+            local: path.peer == PeerId::LOCAL,
+            local_pref: hot.local_pref.unwrap_or(DEFAULT_LOCAL_PREF),
+            as_path_len: hot.as_path_len,
+            origin: hot.origin as u8,
+            med: hot.med.unwrap_or(0),
+            neighbor_as: hot.neighbor_as,
+            ebgp: peer.is_some_and(|p| p.up.ebgp()),
+            igp_cost,
+            bgp_id: bgp_id.into(),
+            cluster_list_len: hot.cluster_list_len,
+            peer_address: peer.map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |p| p.up.address),
+            path_id: path.path_id,
+        }
+    }
+
+    /// The id of attributes with a next hop, one reference added; a new next hop is tracked.
+    pub(super) fn intern(
+        &mut self,
+        attributes: &PathAttributes,
+        next_hop: NextHop,
+        out: &mut Vec<Output>,
+    ) -> AttrId {
+        let initial = if self.config.assume_next_hops {
+            NextHopState::Resolved { igp_cost: 0 }
+        } else {
+            NextHopState::Pending
+        };
+        let (next_hop_id, new) = self.next_hops.intern(next_hop, initial);
+        if new && !self.config.assume_next_hops {
+            out.push(Output::Track(next_hop));
+        }
+        let (attrs, new) = self.attrs.intern(attributes, next_hop_id);
+        if !new {
+            self.release_next_hop(next_hop_id, out);
+        }
+        attrs
+    }
+
+    pub(super) fn release(&mut self, attrs: AttrId, out: &mut Vec<Output>) {
+        if let Some(next_hop) = self.attrs.release(attrs) {
+            self.release_next_hop(next_hop, out);
+        }
+    }
+
+    fn release_next_hop(&mut self, id: NextHopId, out: &mut Vec<Output>) {
+        if id == NextHopId::SELF {
+            return;
+        }
+        if let Some(next_hop) = self.next_hops.release(id)
+            && !self.config.assume_next_hops
+        {
+            out.push(Output::Untrack(next_hop));
+        }
+    }
+}
