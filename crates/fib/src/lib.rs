@@ -38,4 +38,5 @@ pub const MAIN_TABLE: u32 = 254;
 pub const WORST_METRIC: u32 = u32::MAX;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests;

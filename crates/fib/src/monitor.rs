@@ -30,7 +30,7 @@ pub(crate) enum Event {
     /// A link appeared or changed, or went (`None`).
     Link { index: u32, link: Option<Link> },
     /// An address appeared or went.
-    Address { removed: bool },
+    Address { removed: bool, ipv4: bool },
     /// Events were lost: everything must be read anew.
     Overrun,
 }
@@ -67,7 +67,8 @@ pub(crate) async fn run(
     }
 }
 
-fn decode(datagram: &[u8], own_port: u32) -> Vec<Event> {
+/// Messages of one datagram; what cannot be read is reported as an overrun, so that a resync makes up for it.
+pub(crate) fn decode(datagram: &[u8], own_port: u32) -> Vec<Event> {
     let mut events = Vec::new();
     let mut rest = datagram;
     while let Some(header) = rest.first_chunk::<NLMSG_HEADER>() {
@@ -128,8 +129,14 @@ fn interpret(message: NetlinkMessage<RouteNetlinkMessage>) -> Option<Event> {
             index: link.header.index,
             link: None,
         }),
-        RouteNetlinkMessage::NewAddress(_) => Some(Event::Address { removed: false }),
-        RouteNetlinkMessage::DelAddress(_) => Some(Event::Address { removed: true }),
+        RouteNetlinkMessage::NewAddress(address) => Some(Event::Address {
+            removed: false,
+            ipv4: address.header.family == AddressFamily::Inet,
+        }),
+        RouteNetlinkMessage::DelAddress(address) => Some(Event::Address {
+            removed: true,
+            ipv4: address.header.family == AddressFamily::Inet,
+        }),
         _ => None,
     }
 }

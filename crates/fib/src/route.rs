@@ -188,7 +188,7 @@ impl RouteChange {
 pub struct ApplyReport {
     /// Operations the kernel carried out.
     pub written: usize,
-    /// Changes that needed nothing: the kernel had it so already, or a better source holds the key.
+    /// Routes that needed nothing: the kernel had it so already, or a better source holds the key.
     pub unchanged: usize,
     /// Routes that are not as wanted, with the reason. They are retried when links or foreign routes change, and at each audit.
     pub failed: Vec<RouteFailure>,

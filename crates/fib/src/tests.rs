@@ -4,6 +4,7 @@ mod codec;
 mod netns;
 mod plan;
 mod tracker;
+mod watch;
 
 use crate::route::{RouteKind, RouteSpec};
 

@@ -307,8 +307,8 @@ impl Tracker {
 
     fn insert(&mut self, route: KernelRoute) {
         let routes = match route.prefix {
-            IpNet::V4(prefix) => self.v4.entry(prefix).or_insert_with(Vec::new),
-            IpNet::V6(prefix) => self.v6.entry(prefix).or_insert_with(Vec::new),
+            IpNet::V4(prefix) => self.v4.entry(prefix).or_default(),
+            IpNet::V6(prefix) => self.v6.entry(prefix).or_default(),
         };
         if !routes.contains(&route) {
             routes.push(route);

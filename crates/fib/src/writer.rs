@@ -24,8 +24,9 @@ use crate::tracker::{NextHopKey, NextHopState, Tracker};
 
 /// Batches of monitor events that may wait; beyond that the kernel's socket buffer fills, and overruns.
 const MONITOR_BATCHES: usize = 64;
-/// An audit waits at least this many times the length of the one before it, so that audits take a bounded share of time.
-const AUDIT_SPACING: u32 = 4;
+/// An audit or retry waits at least this many times the length of the one before it, so that repair takes a bounded
+/// share of the task's time.
+const REPAIR_SPACING: u32 = 4;
 
 /// What a handle asks for.
 #[derive(Debug)]
@@ -76,8 +77,8 @@ pub(crate) struct Writer {
     resync: bool,
     /// Next attempt at what failed.
     retry_at: Option<Instant>,
-    /// No audit before this time.
-    audit_not_before: Instant,
+    /// No audit and no retry before this time.
+    not_before: Instant,
     events: mpsc::Sender<Vec<FibEvent>>,
     dirty_next_hops: BTreeSet<NextHopKey>,
     dirty_links: BTreeSet<u32>,
@@ -117,7 +118,7 @@ impl Writer {
             tracker: Tracker::default(),
             resync: false,
             retry_at: None,
-            audit_not_before: now,
+            not_before: now,
             events,
             dirty_next_hops: BTreeSet::new(),
             dirty_links: BTreeSet::new(),
@@ -184,12 +185,11 @@ impl Writer {
         // A reply that nobody waits for any more is no fault, hence the ignored results.
         match command {
             Command::Apply { changes, reply } => {
-                let asked = changes.len();
                 let keys = self.ledger.apply(changes);
                 let written = self.reconcile(&keys).await;
                 if let Some(reply) = reply {
                     let failed: Vec<_> = keys.iter().filter_map(|key| self.failure(key)).collect();
-                    let unchanged = asked.saturating_sub(written + failed.len());
+                    let unchanged = keys.len().saturating_sub(written + failed.len());
                     let _ = reply.send(ApplyReport {
                         written,
                         unchanged,
@@ -265,8 +265,12 @@ impl Writer {
                 continue;
             }
             written += usize::from(result.is_ok());
-            if let Err(reason) = &result {
-                tracing::warn!(prefix = %op.key().prefix, metric = op.key().metric, reason, "kernel refused a route");
+            // Retries repeat a refusal; only news is worth a line.
+            if let Err(reason) = &result
+                && self.ledger.failure(&op.key()) != Some(reason)
+            {
+                let key = op.key();
+                tracing::warn!(prefix = %key.prefix, metric = key.metric, reason, "kernel refused a route");
             }
             self.ledger.done(op, result);
         }
@@ -335,6 +339,7 @@ impl Writer {
             self.retry_at = None;
             let failed = self.ledger.failed().clone();
             self.reconcile(&failed).await;
+            self.space_from(now);
         }
     }
 
@@ -346,9 +351,8 @@ impl Writer {
             tracing::error!(%error, "cannot read the kernel's routes; the next audit tries again");
             self.resync = true;
         }
-        let now = Instant::now();
-        self.audit_not_before = now + (now - started) * AUDIT_SPACING;
-        self.audit_at = now + self.options.audit_interval.max(Duration::from_millis(1));
+        self.space_from(started);
+        self.audit_at = Instant::now() + self.options.audit_interval.max(Duration::from_millis(1));
     }
 
     async fn try_audit(&mut self) -> io::Result<()> {
@@ -394,14 +398,20 @@ impl Writer {
     }
 
     fn schedule_audit(&mut self) {
-        let due = (Instant::now() + self.options.debounce).max(self.audit_not_before);
+        let due = (Instant::now() + self.options.debounce).max(self.not_before);
         self.audit_at = self.audit_at.min(due);
     }
 
     fn schedule_retry(&mut self) {
         if !self.ledger.failed().is_empty() && self.retry_at.is_none() {
-            self.retry_at = Some(Instant::now() + self.options.debounce);
+            self.retry_at = Some((Instant::now() + self.options.debounce).max(self.not_before));
         }
+    }
+
+    /// Repair work that began at `started` is over: leave time for other things.
+    fn space_from(&mut self, started: Instant) {
+        let now = Instant::now();
+        self.not_before = now + (now - started) * REPAIR_SPACING;
     }
 
     fn schedule_resync(&mut self) {
@@ -428,9 +438,16 @@ impl Writer {
                         }
                     }
                 }
-                // Routes with this source address go silently.
-                Event::Address { removed: true } => self.schedule_resync(),
-                Event::Address { removed: false } => self.schedule_retry(),
+                // IPv4 routes with this source address go silently; IPv6 ones silently lose it.
+                Event::Address {
+                    removed: true,
+                    ipv4: true,
+                } => self.schedule_resync(),
+                Event::Address {
+                    removed: true,
+                    ipv4: false,
+                } => self.schedule_audit(),
+                Event::Address { removed: false, .. } => self.schedule_retry(),
             }
         }
     }

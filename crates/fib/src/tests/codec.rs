@@ -4,6 +4,7 @@ use smallvec::smallvec;
 
 use super::{device, unreachable, via};
 use crate::codec::{extack_text, new_route, read_route};
+use crate::monitor::{Event, decode};
 use crate::plan::Believed;
 use crate::route::{NextHop, RouteKind, RouteSpec};
 
@@ -105,4 +106,31 @@ fn extended_ack_text_is_found_and_garbage_is_harmless() {
         "an attribute of length 0 must not loop"
     );
     assert_eq!(extack_text(&[]), None);
+}
+
+#[test]
+fn unreadable_notifications_ask_for_a_resync() {
+    let mut header = vec![0_u8; 16];
+    header[..4].copy_from_slice(&64_u32.to_ne_bytes());
+    assert!(
+        matches!(decode(&header, 1)[..], [Event::Overrun]),
+        "longer than the datagram"
+    );
+    header[..4].copy_from_slice(&0_u32.to_ne_bytes());
+    assert!(
+        matches!(decode(&header, 1)[..], [Event::Overrun]),
+        "a length of 0 must not loop"
+    );
+    header[..4].copy_from_slice(&16_u32.to_ne_bytes());
+    header[4..6].copy_from_slice(&24_u16.to_ne_bytes());
+    assert!(
+        matches!(decode(&header, 1)[..], [Event::Overrun]),
+        "a route without a body"
+    );
+    header[12..16].copy_from_slice(&1_u32.to_ne_bytes());
+    assert!(
+        decode(&header, 1).is_empty(),
+        "an echo of our own write is not even decoded"
+    );
+    assert!(decode(&[1, 2, 3], 1).is_empty());
 }
