@@ -438,7 +438,7 @@ impl Writer {
                         }
                     }
                 }
-                // IPv4 routes with this source address go silently; IPv6 ones silently lose it.
+                // IPv4 routes with this source address go, on older kernels silently; IPv6 ones silently lose it.
                 Event::Address {
                     removed: true,
                     ipv4: true,

@@ -270,6 +270,18 @@ async fn check_foreign_is_untouched(
     ));
     eventually(|| shows(&format!("{family} route show proto 82"), our_gateway)).await;
 
+    // Somebody takes the place of ours; we know, wait, and come back.
+    ip(&format!(
+        "{family} route replace {prefix} via {foreign_gateway} proto static metric 20"
+    ));
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let state = fib.dump().await.unwrap().remove(0).state;
+    assert!(matches!(state, RouteState::Failed(_)), "{state:?}");
+    ip(&format!(
+        "{family} route del {prefix} proto static metric 20"
+    ));
+    eventually(|| shows(&format!("{family} route show proto 82"), our_gateway)).await;
+
     // Somebody takes the place of ours, and keeps it.
     ip(&format!(
         "{family} route replace {prefix} via {foreign_gateway} proto static metric 20"
