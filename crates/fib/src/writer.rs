@@ -241,6 +241,7 @@ impl Writer {
     async fn reconcile(&mut self, keys: &BTreeSet<RouteKey>) -> usize {
         let mut ops = self.ledger.plan(keys);
         // Replacing would hit whichever route holds the key, so a foreign holder is looked for first.
+        // The kernel has no conditional replace: one that took the key microseconds ago, unheard of yet, would be hit.
         ops.retain(|op| match op {
             Op::Replace(_) => match self.tracker.holder(&op.key()) {
                 Some(protocol) => {
