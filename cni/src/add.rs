@@ -1,0 +1,135 @@
+//! ADD: reserve, wire, commit. Whatever fails, nothing stays behind.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use roadbed_api::agent::{
+    ATTACHMENTS, Attachment, AttachmentKey, AttachmentState, CommitRequest, Released, Reservation,
+    ReserveRequest,
+};
+use roadbed_hostnet::{NetNs, Netlink};
+
+use crate::agent;
+use crate::config::NetConf;
+use crate::env::Env;
+use crate::error::CniError;
+use crate::log::Log;
+use crate::notes;
+use crate::result::CniResult;
+use crate::sysctls;
+use crate::wire::{Expected, Plan, Wiring, differences, unwire};
+
+/// The agent answers a commit once route and policy are in the kernel; batches under load take a while.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the agent to take a reservation back; it expires by itself if not.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(crate) fn add(env: &Env, conf: &NetConf, log: &mut Log) -> Result<CniResult, CniError> {
+    let key = env.key(&conf.name);
+    let pod = open_pod_netns(env)?;
+    let cookie = pod.cookie().map_err(CniError::NetNs)?.to_string();
+    let mut host = Netlink::open()?;
+    let reservation = reserve(env, conf, &key, &cookie)?;
+    sysctls::apply(&conf.run_dir, log);
+    let wired = wire(conf, &key, &cookie, &reservation, &mut host, &pod);
+    match wired {
+        Ok(plan) => {
+            if let Err(error) = notes::withdraw(&conf.run_dir, &key) {
+                log.warn(format_args!(
+                    "a stale note stays in {}: {error}",
+                    conf.run_dir.display()
+                ));
+            }
+            Ok(plan.result(&env.netns))
+        }
+        Err(error) => {
+            release(conf, &key, &mut host, log);
+            Err(error)
+        }
+    }
+}
+
+/// The pod's namespace; never the one we run in, where an `eth0` would be the host's own.
+pub(crate) fn open_pod_netns(env: &Env) -> Result<NetNs, CniError> {
+    let pod = NetNs::open(&env.netns).map_err(CniError::NetNs)?;
+    let own = NetNs::current()?;
+    if pod.is_same(&own)? {
+        return Err(CniError::HostNetNs(env.netns.clone()));
+    }
+    Ok(pod)
+}
+
+fn reserve(
+    env: &Env,
+    conf: &NetConf,
+    key: &AttachmentKey,
+    cookie: &str,
+) -> Result<Reservation, CniError> {
+    let request = ReserveRequest {
+        key: key.clone(),
+        netns: env.netns.display().to_string(),
+        netns_cookie: cookie.to_owned(),
+        pod: env.pod.clone(),
+        mtu: conf.mtu,
+        mac: conf.mac.map(|mac| mac.to_string()),
+    };
+    agent::with_patience(&conf.run_dir, conf.wait, |client| {
+        client.post(ATTACHMENTS, &request)
+    })
+}
+
+fn wire(
+    conf: &NetConf,
+    key: &AttachmentKey,
+    cookie: &str,
+    reservation: &Reservation,
+    host: &mut Netlink,
+    pod: &NetNs,
+) -> Result<Plan, CniError> {
+    let plan = Plan::new(key, reservation)?;
+    if reservation.state == AttachmentState::Committed && stands(&plan, host, pod)? {
+        return Ok(plan);
+    }
+    let wiring = Wiring::build(&plan, host, pod)?;
+    let request = CommitRequest {
+        netns_cookie: cookie.to_owned(),
+        host_ifindex: wiring.host_ifindex,
+    };
+    let path = format!("{}/commit", key.path());
+    let _: Attachment = agent::client(&conf.run_dir, COMMIT_TIMEOUT).post(&path, &request)?;
+    wiring.keep();
+    Ok(plan)
+}
+
+/// A repeated ADD: is everything as the first one made it?
+fn stands(plan: &Plan, host: &mut Netlink, pod: &NetNs) -> Result<bool, CniError> {
+    let addresses: Vec<_> = plan
+        .addresses
+        .iter()
+        .map(|(ip, gateway)| (IpNet::from(*ip), Some(*gateway)))
+        .collect();
+    let expected = Expected {
+        host_ifname: &plan.host_ifname,
+        alias: &plan.alias,
+        host_mac: Some(plan.host_mac),
+        pod_ifname: &plan.pod_ifname,
+        pod_mac: Some(plan.pod_mac),
+        addresses: &addresses,
+    };
+    Ok(differences(&expected, host, pod)?.is_empty())
+}
+
+/// Takes everything back. The links first: a released address must not have one. Failures are only warnings, since the
+/// error that led here is the one to report, and the runtime follows it with DEL.
+fn release(conf: &NetConf, key: &AttachmentKey, host: &mut Netlink, log: &mut Log) {
+    if let Err(error) = unwire(host, key) {
+        log.warn(format_args!("undo: {error}"));
+    }
+    let released = agent::client(&conf.run_dir, RELEASE_TIMEOUT).delete::<Released>(&key.path());
+    if let Err(error) = released {
+        log.warn(format_args!("undo: releasing the reservation: {error}"));
+        if let Err(error) = notes::leave(&conf.run_dir, key) {
+            log.warn(format_args!("undo: leaving a note: {error}"));
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The wiring of one pod: a veth pair and the pod's end of it. The host end's routes and neighbours are the agent's.
+//!
+//! The pod's only neighbour is a gateway that is configured on no interface; a static entry points it at the host end's
+//! Ethernet address, which is why both addresses are fixed in the creating message.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+use roadbed_api::agent::{AttachmentKey, Reservation};
+use roadbed_api::names;
+use roadbed_hostnet::netns::run_in;
+use roadbed_hostnet::{
+    AddrGenMode, Link, LinkTarget, MacAddr, NetNs, Netlink, NetlinkError, Route, VethSpec,
+    check_ifname, sysctl,
+};
+
+use crate::error::CniError;
+use crate::result::{CniResult, Interface, IpConfig, RouteConfig};
+
+/// A reservation whose every part was checked.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) host_ifname: String,
+    pub(crate) alias: String,
+    pub(crate) host_mac: MacAddr,
+    pub(crate) pod_ifname: String,
+    pub(crate) pod_mac: MacAddr,
+    pub(crate) mtu: u32,
+    /// Address and gateway, at most one pair per family.
+    pub(crate) addresses: Vec<(IpAddr, IpAddr)>,
+}
+
+impl Plan {
+    /// Checks the agent's answer before anything is touched: it decides what we create and later delete.
+    pub(crate) fn new(key: &AttachmentKey, reservation: &Reservation) -> Result<Self, CniError> {
+        let bad = |what: String| CniError::Reservation(what);
+        if reservation.key != *key {
+            return Err(bad(format!(
+                "it is for {:?}, asked for {key:?}",
+                reservation.key
+            )));
+        }
+        let expected = names::ifalias(key);
+        if reservation.host_alias != expected {
+            return Err(bad(format!(
+                "hostAlias is {:?}, expected {expected:?}",
+                reservation.host_alias
+            )));
+        }
+        check_ifname("hostIfname", &reservation.host_ifname).map_err(|e| bad(e.to_string()))?;
+        if !reservation
+            .host_ifname
+            .starts_with(names::HOST_IFNAME_PREFIX)
+        {
+            return Err(bad(format!(
+                "hostIfname {:?} does not start with rb",
+                reservation.host_ifname
+            )));
+        }
+        let mac = |field: &str, text: &str| {
+            text.parse::<MacAddr>()
+                .map_err(|e| bad(format!("{field}: {e}")))
+        };
+        let gateway = |ip: &IpAddr| match ip {
+            IpAddr::V4(_) => IpAddr::V4(reservation.gateway_v4),
+            IpAddr::V6(_) => IpAddr::V6(reservation.gateway_v6),
+        };
+        let families = [true, false].map(|v4| {
+            reservation
+                .addresses
+                .iter()
+                .filter(|ip| ip.is_ipv4() == v4)
+                .count()
+        });
+        if reservation.addresses.is_empty() || families.iter().any(|count| *count > 1) {
+            return Err(bad(format!(
+                "addresses {:?}: one or two, of different families",
+                reservation.addresses
+            )));
+        }
+        Ok(Self {
+            host_ifname: reservation.host_ifname.clone(),
+            alias: expected,
+            host_mac: mac("hostMac", &reservation.host_mac)?,
+            pod_ifname: key.ifname.clone(),
+            pod_mac: mac("podMac", &reservation.pod_mac)?,
+            mtu: reservation.mtu,
+            addresses: reservation
+                .addresses
+                .iter()
+                .map(|ip| (*ip, gateway(ip)))
+                .collect(),
+        })
+    }
+
+    /// The result that tells of this wiring.
+    pub(crate) fn result(&self, netns: &Path) -> CniResult {
+        let end = |name: &str, mac: MacAddr, sandbox| Interface {
+            name: name.to_owned(),
+            mac: mac.to_string(),
+            mtu: self.mtu,
+            sandbox,
+        };
+        CniResult {
+            interfaces: vec![
+                end(&self.host_ifname, self.host_mac, None),
+                end(
+                    &self.pod_ifname,
+                    self.pod_mac,
+                    Some(netns.display().to_string()),
+                ),
+            ],
+            ips: self
+                .addresses
+                .iter()
+                .map(|(ip, gateway)| IpConfig {
+                    address: IpNet::from(*ip),
+                    gateway: *gateway,
+                    interface: 1,
+                })
+                .collect(),
+            routes: self
+                .addresses
+                .iter()
+                .map(|(_, gateway)| RouteConfig {
+                    dst: Route::default_via(*gateway, 0).dst,
+                    gw: *gateway,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// A wiring in progress. Dropped before [`Self::keep`], it deletes what it made.
+pub(crate) struct Wiring<'a> {
+    host: &'a mut Netlink,
+    pub(crate) host_ifindex: u32,
+    kept: bool,
+}
+
+impl<'a> Wiring<'a> {
+    /// Wires the pod. What an earlier, interrupted attempt left under our mark is removed first.
+    pub(crate) fn build(
+        plan: &Plan,
+        host: &'a mut Netlink,
+        pod: &NetNs,
+    ) -> Result<Self, NetlinkError> {
+        host.link_delete_marked(LinkTarget::Name(&plan.host_ifname), &plan.alias)?;
+        let created = host.veth_create(&VethSpec {
+            name: &plan.host_ifname,
+            mac: Some(plan.host_mac),
+            peer_name: &plan.pod_ifname,
+            peer_mac: Some(plan.pod_mac),
+            peer_ns: Some(pod),
+            mtu: Some(plan.mtu),
+        });
+        let host_ifindex = created.map_err(|error| match error.is_exists() {
+            // Our own name is free by now, so it is the pod's that is taken.
+            true => NetlinkError::Invalid {
+                field: "CNI_IFNAME",
+                value: plan.pod_ifname.clone(),
+                reason: "exists already in the pod's namespace and is not this attachment's",
+            },
+            false => error,
+        })?;
+        let wiring = Self {
+            host,
+            host_ifindex,
+            kept: false,
+        };
+        let target = LinkTarget::Index(host_ifindex);
+        // The kernel takes no alias while creating; the link gets its mark before it can carry a packet.
+        wiring.host.link_set_alias(target, &plan.alias)?;
+        if sysctl::read("net/ipv6/conf/all/disable_ipv6").is_ok() {
+            // The host end's link-local address is the agent's to choose, the same for every pod.
+            wiring
+                .host
+                .link_set_addr_gen_mode(target, AddrGenMode::None)?;
+        }
+        wiring.host.link_set_up(target, true)?;
+        run_in(pod, || wire_pod_side(plan))??;
+        Ok(wiring)
+    }
+
+    /// The attachment stands: nothing is undone.
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Wiring<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Made by us moments ago under this index. If even this fails, DEL finds it by its mark.
+            let _ = self.host.link_delete(LinkTarget::Index(self.host_ifindex));
+        }
+    }
+}
+
+/// Runs inside the pod's namespace.
+fn wire_pod_side(plan: &Plan) -> Result<(), NetlinkError> {
+    let mut pod = Netlink::open()?;
+    let link = pod.link(LinkTarget::Name(&plan.pod_ifname))?;
+    let has_v6 = plan.addresses.iter().any(|(ip, _)| ip.is_ipv6());
+    if has_v6 || sysctl::read("net/ipv6/conf/all/disable_ipv6").is_ok() {
+        let set = |key: &str, value| {
+            sysctl::ensure(&format!("net/ipv6/conf/{}/{key}", plan.pod_ifname), value)
+        };
+        if has_v6 {
+            // Some runtimes switch IPv6 off in every new namespace.
+            set("disable_ipv6", "0")?;
+        }
+        // Our addresses are unique by allocation, and the only router is the one we enter.
+        set("accept_dad", "0")?;
+        set("accept_ra", "0")?;
+    }
+    pod.link_set_up(LinkTarget::Index(link.ifindex), true)?;
+    for (ip, gateway) in &plan.addresses {
+        pod.addr_add(link.ifindex, IpNet::from(*ip))?;
+        pod.neigh_replace(link.ifindex, *gateway, plan.host_mac)?;
+        if gateway.is_ipv4() {
+            pod.route_add(&Route::on_link(IpNet::from(*gateway), link.ifindex))?;
+        }
+        pod.route_add(&Route::default_via(*gateway, link.ifindex))?;
+    }
+    Ok(())
+}
+
+/// What is expected of a wired attachment; CHECK knows less than a repeated ADD.
+pub(crate) struct Expected<'a> {
+    pub(crate) host_ifname: &'a str,
+    pub(crate) alias: &'a str,
+    pub(crate) host_mac: Option<MacAddr>,
+    pub(crate) pod_ifname: &'a str,
+    pub(crate) pod_mac: Option<MacAddr>,
+    /// Address and gateway.
+    pub(crate) addresses: &'a [(IpNet, Option<IpAddr>)],
+}
+
+/// Compares the kernel with `expected`; every difference in words, none if all is well.
+pub(crate) fn differences(
+    expected: &Expected<'_>,
+    host: &mut Netlink,
+    pod: &NetNs,
+) -> Result<Vec<String>, NetlinkError> {
+    let mut found = Vec::new();
+    let host_link = host.link_by_name(expected.host_ifname)?;
+    compare_end(
+        "host interface",
+        expected.host_ifname,
+        host_link.as_ref(),
+        expected.host_mac,
+        &mut found,
+    );
+    if let Some(link) = host_link.filter(|link| link.alias.as_deref() != Some(expected.alias)) {
+        found.push(format!(
+            "host interface {} has alias {:?}, not {:?}",
+            link.name, link.alias, expected.alias
+        ));
+    }
+    let mut pod = Netlink::open_in(pod)?;
+    let pod_link = pod.link_by_name(expected.pod_ifname)?;
+    compare_end(
+        "interface",
+        expected.pod_ifname,
+        pod_link.as_ref(),
+        expected.pod_mac,
+        &mut found,
+    );
+    let Some(link) = pod_link else {
+        return Ok(found);
+    };
+    let addresses = pod.addrs(Some(link.ifindex))?;
+    let routes = pod.routes(roadbed_hostnet::RouteFilter {
+        ifindex: Some(link.ifindex),
+        ..Default::default()
+    })?;
+    let neighbours = pod.neighs(Some(link.ifindex))?;
+    for (net, gateway) in expected.addresses {
+        if !addresses
+            .iter()
+            .any(|address| address.net == *net && !address.dad_failed)
+        {
+            found.push(format!("address {net} is missing on {}", link.name));
+        }
+        let Some(gateway) = gateway else { continue };
+        let wanted = Route::default_via(*gateway, link.ifindex);
+        if !routes
+            .iter()
+            .any(|r| r.dst == wanted.dst && r.gateway == wanted.gateway)
+        {
+            found.push(format!(
+                "route {} via {gateway} is missing on {}",
+                wanted.dst, link.name
+            ));
+        }
+        let neighbour = neighbours.iter().find(|n| n.ip == *gateway && n.permanent);
+        if neighbour.is_none_or(|n| expected.host_mac.is_some() && n.mac != expected.host_mac) {
+            found.push(format!(
+                "the static neighbour {gateway} is missing or wrong on {}",
+                link.name
+            ));
+        }
+    }
+    Ok(found)
+}
+
+fn compare_end(
+    what: &str,
+    name: &str,
+    link: Option<&Link>,
+    mac: Option<MacAddr>,
+    found: &mut Vec<String>,
+) {
+    let Some(link) = link else {
+        return found.push(format!("{what} {name} is missing"));
+    };
+    if !link.up {
+        found.push(format!("{what} {name} is down"));
+    }
+    if let (Some(expected), actual) = (mac, link.mac)
+        && actual != Some(expected)
+    {
+        let actual = actual.map_or("none".to_owned(), |mac| mac.to_string());
+        found.push(format!(
+            "{what} {name} has address {actual}, not {expected}"
+        ));
+    }
+}
+
+/// Removes an attachment's link without the agent: found by its name, else by its alias; only ever one of ours.
+pub(crate) fn unwire(host: &mut Netlink, key: &AttachmentKey) -> Result<bool, NetlinkError> {
+    let alias = names::ifalias(key);
+    match host.link_delete_marked(LinkTarget::Name(&names::host_ifname(key)), &alias) {
+        Ok(true) => return Ok(true),
+        // Renamed, or the name is somebody else's: the alias decides.
+        Ok(false) | Err(NetlinkError::NotOurs { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    match host.link_by_alias(&alias)? {
+        Some(link) => host.link_delete_marked(LinkTarget::Index(link.ifindex), &alias),
+        None => Ok(false),
+    }
+}
