@@ -1,1 +1,24 @@
-//! Status and operations, from a node or from anywhere.
+//! `roadbedctl`: status and operations, from a node or from anywhere.
+//!
+//! Owns: the command line, what is printed, the checks between manifests and the store before anything is written.
+//! Never does: touch the kernel, talk to anything but the agent's socket and the store.
+//!
+//! - [`cli`]: commands and options
+//! - [`run`]: from arguments to an exit code
+//! - [`manifests`]: files, directories and standard input to resources
+//! - [`plan`]: what an apply would do; pure
+//! - [`apply`]: the plan against a store
+//! - [`resources`]: `get` and `delete`
+//! - [`render`]: reports and resources as text
+
+pub mod apply;
+pub mod cli;
+pub mod error;
+pub mod manifests;
+pub mod plan;
+pub mod render;
+pub mod resources;
+pub mod run;
+
+pub use error::CtlError;
+pub use run::run;

@@ -1,0 +1,242 @@
+//! Commands and options.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use roadbed_api::Kind;
+use roadbed_api::names::DEFAULT_RUN_DIR;
+use roadbed_store::StoreConfig;
+
+const EXAMPLES: &str = "\
+Examples:
+  roadbedctl status                                  # this node: AS, store, BGP peers
+  roadbedctl ipam show                               # pools, blocks, addresses in use
+  roadbedctl routes 10.244.0.0/16                    # routes inside or around a prefix
+  roadbedctl --store sqlite:/var/lib/roadbed-store/store.db apply -f pools.yaml
+  roadbedctl get ippools -o yaml                     # with ROADBED_STORE set
+  roadbedctl --run-dir /run/node2 status             # another agent of this machine
+
+Exit codes: 0 done, 1 a problem (said on standard error), 2 a wrong command line.";
+
+const APPLY_EXAMPLES: &str = "\
+Every file is read first; when any document is wrong, nothing is written. Labels, annotations and spec become what
+the file says; status, uid, resourceVersion and creationTimestamp in a file are ignored.
+
+Examples:
+  roadbedctl apply -f pools.yaml -f peers/
+  roadbedctl apply -f . --dry-run
+  cat pool.json | roadbedctl apply -f -";
+
+/// Status and operations of Roadbed, from a node or from anywhere.
+#[derive(Debug, Parser)]
+#[command(name = "roadbedctl", version, after_help = EXAMPLES, max_term_width = 110, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Run directory of the agent to ask
+    #[arg(long, global = true, env = "ROADBED_RUN_DIR", value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
+    pub run_dir: PathBuf,
+    /// Store of the resources: sqlite:PATH
+    #[arg(long, global = true, env = "ROADBED_STORE", value_name = "STORE", value_parser = parse_store)]
+    pub store: Option<StoreConfig>,
+    /// How to show the answer
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+/// How an answer is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns, the most asked-for ones
+    Table,
+    /// Columns, all of them
+    Wide,
+    /// JSON, complete
+    Json,
+    /// YAML, complete; resources as `apply` takes them
+    Yaml,
+    /// One name per line
+    Name,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// This node and its BGP peers
+    #[command(
+        after_help = "Exits with 1 when no agent answers. -o wide adds timers, policies' counts and the last error."
+    )]
+    Status,
+    /// Pools, blocks and addresses
+    #[command(subcommand)]
+    Ipam(Ipam),
+    /// Routes of this node: in the RIB, in the kernel, and why
+    #[command(
+        after_help = "With PREFIX: routes inside it or covering it. Exits with 1 when there are none.\n\nExamples:\n  roadbedctl routes\n  roadbedctl routes 10.244.1.7 -o wide      # which routes cover an address, and why"
+    )]
+    Routes {
+        /// Prefix or address
+        #[arg(value_parser = parse_prefix)]
+        prefix: Option<IpNet>,
+    },
+    /// Attachments of this node: pods, their addresses and host interfaces
+    #[command(visible_alias = "attachments")]
+    Pods,
+    /// Put resources into the store
+    #[command(after_help = APPLY_EXAMPLES)]
+    Apply {
+        /// Where the manifests are
+        #[command(flatten)]
+        files: Files,
+        /// Say what would happen, write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show resources of the store
+    #[command(
+        after_help = "Kinds: bgpconfig, ippool, ipblock, bgppeer (also plural, also short: bgpc, ipp, ipb, bgpp), all.\n\nExamples:\n  roadbedctl get ippools\n  roadbedctl get bgppeer tor1 -o yaml\n  roadbedctl get all -o name"
+    )]
+    Get {
+        /// Which kind, or all
+        #[arg(value_parser = parse_kinds)]
+        kind: Kinds,
+        /// Only the one of this name
+        name: Option<String>,
+    },
+    /// Remove resources from the store
+    #[command(
+        after_help = "A pool that still has blocks stays: disable it (spec.disabled: true) and wait until its nodes have given them back.\n\nExamples:\n  roadbedctl delete bgppeer tor1\n  roadbedctl delete -f peers.yaml"
+    )]
+    Delete(Delete),
+    /// Check manifests without a store
+    #[command(after_help = "Example:\n  roadbedctl validate -f manifests/")]
+    Validate {
+        /// Where the manifests are
+        #[command(flatten)]
+        files: Files,
+    },
+    /// Completion script for a shell
+    #[command(
+        after_help = "Example:\n  roadbedctl completion bash > /etc/bash_completion.d/roadbedctl"
+    )]
+    Completion {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Version of this program and of the agent
+    Version,
+}
+
+/// Commands about addresses.
+#[derive(Debug, Subcommand)]
+pub enum Ipam {
+    /// Pools, this node's blocks, and addresses in use
+    #[command(
+        after_help = "Without options all three are shown.\n\nExamples:\n  roadbedctl ipam show\n  roadbedctl ipam show --addresses -o wide"
+    )]
+    Show {
+        /// Blocks of this node
+        #[arg(long)]
+        blocks: bool,
+        /// Addresses in use on this node
+        #[arg(long)]
+        addresses: bool,
+    },
+}
+
+/// Where manifests are.
+#[derive(Clone, Debug, Args)]
+pub struct Files {
+    /// File, directory (its .yaml, .yml and .json files) or - for standard input; may be repeated
+    #[arg(short, long = "file", required = true, value_name = "FILE")]
+    pub file: Vec<PathBuf>,
+}
+
+/// What to delete.
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// Which kind
+    #[arg(
+        required_unless_present = "file",
+        conflicts_with = "file",
+        requires = "name"
+    )]
+    pub kind: Option<Kind>,
+    /// Which one
+    #[arg(conflicts_with = "file")]
+    pub name: Option<String>,
+    /// File, directory or - with the resources to delete; may be repeated
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub file: Vec<PathBuf>,
+    /// Succeed when there is nothing to delete
+    #[arg(long)]
+    pub ignore_not_found: bool,
+    /// Delete a block although a node owns it: only for a node that is gone for good
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// A kind, or every kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kinds {
+    /// Every kind, in the order of [`Kind::ALL`].
+    All,
+    /// One kind.
+    One(Kind),
+}
+
+impl Kinds {
+    /// The kinds.
+    pub fn list(self) -> Vec<Kind> {
+        match self {
+            Kinds::All => Kind::ALL.to_vec(),
+            Kinds::One(kind) => vec![kind],
+        }
+    }
+}
+
+/// Shells with a completion script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+fn parse_kinds(text: &str) -> Result<Kinds, String> {
+    match text {
+        "all" => Ok(Kinds::All),
+        kind => kind
+            .parse()
+            .map(Kinds::One)
+            .map_err(|e| format!("{e}, all")),
+    }
+}
+
+fn parse_store(text: &str) -> Result<StoreConfig, String> {
+    match text.split_once(':') {
+        Some(("sqlite", path)) if !path.is_empty() => Ok(StoreConfig::Sqlite { path: path.into() }),
+        _ => {
+            Err("write sqlite:PATH, for example sqlite:/var/lib/roadbed-store/store.db".to_owned())
+        }
+    }
+}
+
+fn parse_prefix(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
+    text.parse::<IpNet>()
+        .or_else(|_| address())
+        .map(|net| net.trunc())
+        .map_err(|_| "write a prefix (10.244.0.0/16) or an address (10.244.0.7)".to_owned())
+}

@@ -1,0 +1,372 @@
+//! From arguments to an exit code.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches};
+use ipnet::IpNet;
+use roadbed_api::Object;
+use roadbed_api::agent::{
+    ATTACHMENTS, AttachmentList, IPAM, IpamReport, NodeStatus, ROUTES, RouteReport, STATUS,
+};
+use roadbed_api::names::SOCKET_NAME;
+use roadbed_client::AgentClient;
+use roadbed_store::{Store, StoreConfig};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::apply::apply;
+use crate::cli::{Cli, Command, Delete, Files, Format, Global, Ipam, Kinds, Shell};
+use crate::error::CtlError;
+use crate::manifests::{self, Found};
+use crate::plan::{self, object_name};
+use crate::{render, resources};
+
+/// How long `version` waits for an agent.
+const VERSION_WAIT: Duration = Duration::from_secs(1);
+
+/// Runs one command line: the answer to `out`, problems to `err`. Returns the exit code.
+pub fn run<I, T>(args: I, out: &mut dyn Write, err: &mut dyn Write) -> u8
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString>,
+{
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let parsed = command(args.first())
+        .try_get_matches_from(args.iter())
+        .and_then(|m| Cli::from_arg_matches(&m).map(|cli| (cli, name(args.first()))));
+    let (cli, name) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let text = error.render();
+            let _ = match error.use_stderr() {
+                true => write!(err, "{text}"),
+                false => write!(out, "{text}"),
+            };
+            return u8::try_from(error.exit_code()).unwrap_or(2);
+        }
+    };
+    match dispatch(cli, name, out).and_then(|()| Ok(out.flush()?)) {
+        Ok(()) => 0,
+        // Whoever reads closed early (`| head`): nothing is wrong.
+        Err(CtlError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+        Err(error) => {
+            let _ = writeln!(err, "{error}");
+            error.exit_code()
+        }
+    }
+}
+
+/// What the program is called in its help: `kubectl roadbed` under the name that kubectl looks for.
+fn name(argv0: Option<&OsString>) -> &'static str {
+    let file = argv0.and_then(|a| Path::new(a).file_name());
+    match file.is_some_and(|f| f.to_string_lossy().starts_with("kubectl-roadbed")) {
+        true => "kubectl roadbed",
+        false => "roadbedctl",
+    }
+}
+
+/// The commands under the program's name.
+pub fn command(argv0: Option<&OsString>) -> clap::Command {
+    Cli::command().bin_name(name(argv0))
+}
+
+fn dispatch(cli: Cli, name: &str, out: &mut dyn Write) -> Result<(), CtlError> {
+    let global = cli.global;
+    match cli.command {
+        Command::Status => status(&global, out),
+        Command::Ipam(Ipam::Show { blocks, addresses }) => ipam(&global, blocks, addresses, out),
+        Command::Routes { prefix } => routes(&global, prefix, out),
+        Command::Pods => pods(&global, out),
+        Command::Apply { files, dry_run } => apply_files(&global, &files, dry_run, out),
+        Command::Get { kind, name } => get(&global, kind, name.as_deref(), out),
+        Command::Delete(what) => delete(&global, &what, out),
+        Command::Validate { files } => validate(&global, &files, out),
+        Command::Completion { shell } => completion(shell, name, out),
+        Command::Version => version(&global, out),
+    }
+}
+
+fn agent(global: &Global) -> AgentClient {
+    AgentClient::new(global.run_dir.join(SOCKET_NAME))
+}
+
+/// Prints a report: complete as JSON or YAML, else as `table` or `names` make it.
+fn show<T: Serialize>(
+    format: Format,
+    report: &T,
+    table: impl FnOnce(bool) -> String,
+    names: impl FnOnce() -> Vec<String>,
+    out: &mut dyn Write,
+) -> Result<(), CtlError> {
+    let text = match format {
+        Format::Table => table(false),
+        Format::Wide => table(true),
+        Format::Json => render::json(report),
+        Format::Yaml => render::yaml(report),
+        Format::Name => names().iter().map(|n| format!("{n}\n")).collect(),
+    };
+    Ok(out.write_all(text.as_bytes())?)
+}
+
+fn status(global: &Global, out: &mut dyn Write) -> Result<(), CtlError> {
+    let node: NodeStatus = agent(global).get(STATUS)?;
+    let names = || {
+        node.peers
+            .iter()
+            .map(|p| format!("bgppeer/{}", p.name))
+            .collect()
+    };
+    show(
+        global.output,
+        &node,
+        |wide| render::status(&node, wide),
+        names,
+        out,
+    )
+}
+
+fn ipam(
+    global: &Global,
+    blocks: bool,
+    addresses: bool,
+    out: &mut dyn Write,
+) -> Result<(), CtlError> {
+    let agent = agent(global);
+    let all = !blocks && !addresses;
+    let report: IpamReport = agent.get(IPAM)?;
+    let attachments = match all || addresses {
+        true => Some(agent.get::<AttachmentList>(ATTACHMENTS)?.attachments),
+        false => None,
+    };
+    let view = render::IpamView {
+        node: report.node,
+        pools: all.then_some(report.pools),
+        blocks: (all || blocks).then_some(report.blocks),
+        attachments,
+    };
+    let names = || {
+        let pools = view
+            .pools
+            .iter()
+            .flatten()
+            .map(|p| format!("ippool/{}", p.name));
+        let blocks = view.blocks.iter().flatten();
+        let blocks = blocks.map(|b| format!("ipblock/{}", roadbed_api::kinds::block_name(&b.cidr)));
+        let addresses = view.attachments.iter().flatten().flat_map(|a| &a.addresses);
+        pools
+            .chain(blocks)
+            .chain(addresses.map(ToString::to_string))
+            .collect()
+    };
+    show(
+        global.output,
+        &view,
+        |wide| render::ipam(&view, wide),
+        names,
+        out,
+    )
+}
+
+fn routes(global: &Global, prefix: Option<IpNet>, out: &mut dyn Write) -> Result<(), CtlError> {
+    let mut report: RouteReport = agent(global).get(ROUTES)?;
+    if let Some(wanted) = prefix {
+        let near = |p: &IpNet| wanted.contains(p) || p.contains(&wanted);
+        report.routes.retain(|r| near(&r.prefix));
+        if report.routes.is_empty() {
+            return Err(CtlError::Nothing(format!(
+                "{} has no route inside or around {wanted}",
+                report.node
+            )));
+        }
+    }
+    let names = || {
+        let mut names: Vec<String> = report.routes.iter().map(|r| r.prefix.to_string()).collect();
+        names.dedup();
+        names
+    };
+    show(
+        global.output,
+        &report,
+        |wide| render::routes(&report.routes, wide),
+        names,
+        out,
+    )
+}
+
+fn pods(global: &Global, out: &mut dyn Write) -> Result<(), CtlError> {
+    let list: AttachmentList = agent(global).get(ATTACHMENTS)?;
+    let names = || {
+        let keys = list.attachments.iter().map(|a| &a.key);
+        keys.map(|k| format!("{}/{}/{}", k.network, k.container_id, k.ifname))
+            .collect()
+    };
+    let table = |wide| render::attachments(&list.attachments, wide);
+    show(global.output, &list, table, names, out)
+}
+
+/// The store that `--store` names.
+fn store_config(global: &Global) -> Result<&StoreConfig, CtlError> {
+    global.store.as_ref().ok_or_else(|| {
+        CtlError::Usage(
+            "which store? Say --store sqlite:PATH, or set ROADBED_STORE; the agent's configuration names the path in [store]"
+                .to_owned(),
+        )
+    })
+}
+
+fn wait<T>(work: impl Future<Output = Result<T, CtlError>>) -> Result<T, CtlError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(work)
+}
+
+fn apply_files(
+    global: &Global,
+    files: &Files,
+    dry_run: bool,
+    out: &mut dyn Write,
+) -> Result<(), CtlError> {
+    let wanted = manifests::load(&files.file, &mut io::stdin().lock())?;
+    let config = store_config(global)?;
+    let mut written = Ok(());
+    let mut report = |object: &Object, change: plan::Change| {
+        let name = object_name(object);
+        let line = match (global.output, dry_run) {
+            (Format::Name, _) => writeln!(out, "{name}"),
+            (_, true) => writeln!(out, "{name} {} (dry run)", change.as_str()),
+            (_, false) => writeln!(out, "{name} {}", change.as_str()),
+        };
+        if written.is_ok() {
+            written = line;
+        }
+    };
+    wait(async {
+        let store = open_for(config, dry_run).await?;
+        apply(&*store, &wanted, dry_run, &mut report).await
+    })?;
+    Ok(written?)
+}
+
+/// A dry run must not create the file; where there is none yet, an empty store stands in.
+async fn open_for(
+    config: &StoreConfig,
+    dry_run: bool,
+) -> Result<std::sync::Arc<dyn Store>, CtlError> {
+    let missing = matches!(config, StoreConfig::Sqlite { path } if !path.exists());
+    Ok(match (dry_run, missing) {
+        (false, _) => roadbed_store::open_or_create(config).await?,
+        (true, false) => roadbed_store::open(config).await?,
+        (true, true) => roadbed_store::open(&StoreConfig::Memory {}).await?,
+    })
+}
+
+fn get(
+    global: &Global,
+    kinds: Kinds,
+    name: Option<&str>,
+    out: &mut dyn Write,
+) -> Result<(), CtlError> {
+    let config = store_config(global)?;
+    let objects = wait(async {
+        let store = roadbed_store::open(config).await?;
+        resources::get(&*store, &kinds.list(), name).await
+    })?;
+    let text = match global.output {
+        Format::Table => render::resources(&objects, false, jiff::Timestamp::now()),
+        Format::Wide => render::resources(&objects, true, jiff::Timestamp::now()),
+        Format::Json => render::json(&render::resources_json(&objects, name.is_some())),
+        Format::Yaml => render::resources_yaml(&objects),
+        Format::Name => render::names(&objects),
+    };
+    Ok(out.write_all(text.as_bytes())?)
+}
+
+fn delete(global: &Global, what: &Delete, out: &mut dyn Write) -> Result<(), CtlError> {
+    let mut targets = Vec::new();
+    if let (Some(kind), Some(name)) = (what.kind, &what.name) {
+        targets.push((kind, name.clone()));
+    } else {
+        // What refers to others goes before what it refers to.
+        let found = manifests::load(&what.file, &mut io::stdin().lock())?;
+        let names = found.into_iter().rev().map(|f| f.object);
+        targets.extend(names.map(|o| (o.kind, o.metadata.name)));
+    }
+    let config = store_config(global)?;
+    wait(async {
+        let store = roadbed_store::open(config).await?;
+        let mut failures = Vec::new();
+        for (kind, name) in targets {
+            let shown = format!("{}/{name}", kind.as_str().to_ascii_lowercase());
+            match resources::delete(&*store, kind, &name, what.force).await {
+                Ok(true) if global.output == Format::Name => writeln!(out, "{shown}")?,
+                Ok(true) => writeln!(out, "{shown} deleted")?,
+                Ok(false) if what.ignore_not_found => {}
+                Ok(false) => failures.push(
+                    CtlError::NotFound {
+                        kind,
+                        name,
+                        home: store.home(),
+                    }
+                    .to_string(),
+                ),
+                Err(CtlError::Store(error)) if error.is_away() => return Err(error.into()),
+                Err(error) => failures.push(error.to_string()),
+            }
+        }
+        match failures.is_empty() {
+            true => Ok(()),
+            false => Err(CtlError::Incomplete(failures)),
+        }
+    })
+}
+
+fn validate(global: &Global, files: &Files, out: &mut dyn Write) -> Result<(), CtlError> {
+    let found = manifests::load(&files.file, &mut io::stdin().lock())?;
+    let objections = plan::objections(&found, &[]);
+    if !objections.is_empty() {
+        return Err(CtlError::Refused(objections));
+    }
+    for Found { object, .. } in &found {
+        match global.output {
+            Format::Name => writeln!(out, "{}", object_name(object))?,
+            _ => writeln!(out, "{} valid", object_name(object))?,
+        }
+    }
+    Ok(())
+}
+
+fn completion(shell: Shell, name: &str, out: &mut dyn Write) -> Result<(), CtlError> {
+    let shell = match shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+    };
+    let file = name.replace(' ', "-");
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), file, &mut script);
+    Ok(out.write_all(&script)?)
+}
+
+fn version(global: &Global, out: &mut dyn Write) -> Result<(), CtlError> {
+    let agent = agent(global)
+        .with_timeout(VERSION_WAIT)
+        .get::<NodeStatus>(STATUS);
+    let agent = agent.ok().map(|node| node.version);
+    let own = env!("CARGO_PKG_VERSION");
+    let table = |_| {
+        let agent = agent.as_deref().unwrap_or("none answers");
+        format!("roadbedctl  {own}\nagent       {agent}\n")
+    };
+    let names = || vec![format!("roadbedctl/{own}")];
+    show(
+        global.output,
+        &json!({"client": own, "agent": agent}),
+        table,
+        names,
+        out,
+    )
+}
