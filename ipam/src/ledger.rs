@@ -219,8 +219,9 @@ impl Ledger {
     }
 
     /// Brings committed rows in line with the kernel: a row without veth is released, a veth without row is added,
-    /// and where addresses or index differ the kernel's count. Rows being wired are left alone, but for addresses
-    /// that turn out to be another attachment's.
+    /// and where index or addresses differ the kernel's count. A family that the kernel has no route of keeps the
+    /// row's address: the pod still has it, though somebody deleted its route. Rows being wired are left alone, but
+    /// for addresses that turn out to be another attachment's.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -244,7 +245,6 @@ impl Ledger {
             }
         }
         // First all that give addresses up, then all that take them: two rows may have each other's.
-        let mut corrected = BTreeSet::new();
         for row in self.list() {
             let committed = row.state == AttachmentState::Committed;
             let truth = found.get(&row.key);
@@ -261,31 +261,27 @@ impl Ledger {
                     self.swap(Some(&row), None, now)?;
                     done.released.push(row);
                 }
-                Some(truth)
-                    if committed
-                        && (!same_addresses(&row.addresses, &truth.addresses)
-                            || row.host_ifindex != Some(truth.host_ifindex)) =>
-                {
-                    let mut bare = row.clone();
-                    bare.addresses.retain(|a| {
-                        truth.addresses.contains(a) && owners.get(a) == Some(&&row.key)
-                    });
-                    self.swap(Some(&row), Some(&bare), now)?;
-                    corrected.insert(row.key.clone());
+                Some(truth) if committed => {
+                    let right = corrected(&row, truth, &owners);
+                    if right != row {
+                        let mut bare = right.clone();
+                        bare.addresses.retain(|a| row.addresses.contains(a));
+                        self.swap(Some(&row), Some(&bare), now)?;
+                        done.corrected.push(right);
+                    }
                 }
                 _ => {}
             }
         }
+        for right in &done.corrected {
+            let bare = self.get(&right.key).cloned();
+            self.swap(bare.as_ref(), Some(right), now)?;
+        }
         for (key, truth) in found {
-            let before = self.get(key).cloned();
-            if before.is_some() && !corrected.contains(key) {
+            if self.get(key).is_some() {
                 continue;
             }
-            let mut addresses: Vec<IpAddr> = truth.addresses.clone();
-            addresses.sort_unstable();
-            addresses.dedup();
-            addresses.retain(|a| owners.get(a) == Some(&key));
-            let base = before.clone().unwrap_or_else(|| Row {
+            let bare = Row {
                 key: key.clone(),
                 cookie: None,
                 state: AttachmentState::Committed,
@@ -294,17 +290,10 @@ impl Ledger {
                 host_ifname: truth.host_ifname.clone(),
                 host_ifindex: None,
                 deadline: None,
-            });
-            let row = Row {
-                addresses,
-                host_ifindex: Some(truth.host_ifindex),
-                ..base
             };
-            self.swap(before.as_ref(), Some(&row), now)?;
-            match before {
-                Some(_) => done.corrected.push(row),
-                None => done.added.push(row),
-            }
+            let row = corrected(&bare, truth, &owners);
+            self.swap(None, Some(&row), now)?;
+            done.added.push(row);
         }
         Ok(done)
     }
@@ -471,9 +460,28 @@ impl Ledger {
     }
 }
 
-fn same_addresses(a: &[IpAddr], b: &[IpAddr]) -> bool {
-    let set = |addresses: &[IpAddr]| addresses.iter().copied().collect::<BTreeSet<_>>();
-    set(a) == set(b)
+/// The row with the kernel's interface index and addresses.
+fn corrected(
+    row: &Row,
+    truth: &KernelAttachment,
+    owners: &BTreeMap<IpAddr, &AttachmentKey>,
+) -> Row {
+    let routed: BTreeSet<Family> = truth.addresses.iter().map(Family::of_address).collect();
+    let kept = row
+        .addresses
+        .iter()
+        .filter(|a| !routed.contains(&Family::of_address(a)) && !owners.contains_key(a));
+    let theirs = truth
+        .addresses
+        .iter()
+        .filter(|a| owners.get(a) == Some(&&row.key));
+    let addresses: BTreeSet<IpAddr> = kept.chain(theirs).copied().collect();
+    let mut right = row.clone();
+    right.host_ifindex = Some(truth.host_ifindex);
+    if row.addresses.iter().copied().collect::<BTreeSet<_>>() != addresses {
+        right.addresses = addresses.into_iter().collect();
+    }
+    right
 }
 
 #[cfg(test)]

@@ -21,10 +21,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use ipnet::IpNet;
-use roadbed_api::kinds::{BlockState, block_name};
+use roadbed_api::kinds::BlockState;
 use roadbed_api::{IpBlockSpec, Resource};
 
-use crate::family::{capacity, overlap};
+use crate::family::{Family, capacity, overlap};
 use crate::ledger::{ConfirmedBlock, Usage};
 use crate::pools::PoolView;
 use crate::slots::{Slot, choose_slot};
@@ -47,7 +47,8 @@ pub struct View<'a> {
 /// When to claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// Percent of one block's addresses that must stay free over all blocks of a pool, 0–50. With less, the next
+    /// Percent of one block's addresses that must stay free over all blocks of a pool, 0–50, at least one
+    /// address. With less, the next
     /// block is claimed.
     pub spare_percent: u8,
 }
@@ -150,9 +151,28 @@ pub struct Plan {
 pub const MAX_ACTIONS: usize = 16;
 
 /// Plans the next steps.
+///
+/// A pool that is full makes every plan without a listing ask for one: retry such a plan on a timer, or when a block
+/// goes away.
 pub fn plan(view: &View<'_>, tuning: &Tuning) -> Plan {
-    let _ = (view, tuning);
-    Plan::default()
+    let mut draft = Draft::default();
+    let mut held: BTreeMap<&str, Held> = BTreeMap::new();
+    for block in own_blocks(view) {
+        step(view, block, &mut held, &mut draft);
+    }
+    for pool in view.pools.iter().filter(|p| p.usable.is_ok()) {
+        let held = held.remove(pool.name.as_str()).unwrap_or_default();
+        supply(view, tuning, pool, held, &mut draft);
+    }
+    let mut actions = draft.actions;
+    if draft.listing {
+        actions.insert(0, Action::NeedListing);
+    }
+    actions.truncate(MAX_ACTIONS);
+    Plan {
+        actions,
+        problems: draft.problems,
+    }
 }
 
 /// The blocks that addresses may be handed out from now, in the order of their ranges.
@@ -172,6 +192,151 @@ pub fn confirmed_blocks(
         .collect();
     blocks.sort_by_key(|b| b.cidr);
     blocks
+}
+
+#[derive(Default)]
+struct Draft {
+    listing: bool,
+    actions: Vec<Action>,
+    problems: Vec<PlanProblem>,
+}
+
+/// What the node has of one usable pool.
+#[derive(Default)]
+struct Held<'a> {
+    confirmed: Vec<(&'a Resource<IpBlockSpec>, Usage)>,
+    pending: usize,
+}
+
+/// Own blocks by name: those of the view, and those of the listing that the view does not show yet.
+fn own_blocks<'a>(view: &View<'a>) -> impl Iterator<Item = &'a Resource<IpBlockSpec>> + use<'a> {
+    let listed = view.all_blocks.unwrap_or_default();
+    let mut own: BTreeMap<&str, &Resource<IpBlockSpec>> = BTreeMap::new();
+    for block in listed.iter().chain(view.own_blocks) {
+        if block.spec.owner.node == view.node {
+            own.insert(block.name(), block);
+        }
+    }
+    own.into_values()
+}
+
+/// The next step in the life of one block.
+fn step<'a>(
+    view: &View<'a>,
+    block: &'a Resource<IpBlockSpec>,
+    held: &mut BTreeMap<&'a str, Held<'a>>,
+    draft: &mut Draft,
+) {
+    let usage = usage(view, &block.spec.cidr);
+    let name = block.name().to_owned();
+    let pool = pool_of(view.pools, block);
+    match (block.spec.state, pool) {
+        // Given back too early: cutting off its pods would be worse than keeping it.
+        (BlockState::Releasing, _) if usage.in_use > 0 => {
+            draft.actions.push(Action::Confirm { name });
+        }
+        (BlockState::Releasing, _) => draft.actions.push(Action::Delete { name }),
+        (BlockState::Confirmed, Some(pool)) => {
+            let held = held.entry(&pool.name).or_default();
+            held.confirmed.push((block, usage));
+        }
+        (_, None) if usage.in_use > 0 => draft.problems.push(PlanProblem::Stranded {
+            block: name,
+            pool: block.spec.pool.clone(),
+            in_use: usage.in_use,
+        }),
+        (BlockState::Confirmed, None) if usage.cooling > 0 => {}
+        (BlockState::Confirmed, None) => draft.actions.push(Action::Release { name }),
+        (BlockState::Pending, None) => draft.actions.push(Action::Delete { name }),
+        (BlockState::Pending, Some(pool)) => match stands(view, block) {
+            Some(false) => draft.actions.push(Action::Delete { name }),
+            stands => {
+                held.entry(&pool.name).or_default().pending += 1;
+                match stands {
+                    Some(_) => draft.actions.push(Action::Confirm { name }),
+                    None => draft.listing = true,
+                }
+            }
+        },
+    }
+}
+
+/// Whether a pending block may be confirmed; `None` when the listing is missing or older than the block.
+fn stands(view: &View<'_>, block: &Resource<IpBlockSpec>) -> Option<bool> {
+    let listed = view.all_blocks?;
+    listed
+        .iter()
+        .find(|b| b.name() == block.name() && b.metadata.uid == block.metadata.uid)?;
+    let created = &block.metadata.creation_timestamp;
+    Some(!listed.iter().any(|other| {
+        let younger =
+            other.spec.state == BlockState::Pending && other.metadata.creation_timestamp > *created;
+        other.name() != block.name() && overlap(&other.spec.cidr, &block.spec.cidr) && !younger
+    }))
+}
+
+/// Claims ahead of need, and gives back what is more than enough.
+fn supply(
+    view: &View<'_>,
+    tuning: &Tuning,
+    pool: &PoolView,
+    mut held: Held<'_>,
+    draft: &mut Draft,
+) {
+    if held.pending > 0 {
+        return;
+    }
+    let host_bits = u32::from(Family::of(&pool.cidr).bits().saturating_sub(pool.block_len));
+    let size = 1u64.checked_shl(host_bits).unwrap_or(u64::MAX);
+    let percent = u64::from(tuning.spare_percent.min(50));
+    let spare = size.saturating_mul(percent).div_ceil(100).max(1);
+    let mut free: u64 = held.confirmed.iter().map(|(_, u)| u.free()).sum();
+    if held.confirmed.is_empty() || free < spare {
+        let Some(listed) = view.all_blocks else {
+            draft.listing = true;
+            return;
+        };
+        let taken: Vec<IpNet> = listed
+            .iter()
+            .chain(view.own_blocks)
+            .map(|b| b.spec.cidr)
+            .collect();
+        match choose_slot(pool, view.node, &taken) {
+            Slot::Free(cidr) => draft.actions.push(Action::Claim {
+                cidr,
+                pool: pool.name.clone(),
+            }),
+            Slot::Exhausted { slots, .. } => draft.problems.push(PlanProblem::Exhausted {
+                pool: pool.name.clone(),
+                cidr: pool.cidr,
+                slots,
+                taken: listed
+                    .iter()
+                    .filter(|b| overlap(&b.spec.cidr, &pool.cidr))
+                    .count(),
+            }),
+        }
+        return;
+    }
+    held.confirmed.sort_by_key(|(block, _)| block.spec.cidr);
+    let mut left = held.confirmed.len();
+    for (block, usage) in held.confirmed.iter().rev() {
+        let enough = free.saturating_sub(usage.free()) >= spare.saturating_mul(2);
+        if left > 1 && usage.in_use == 0 && usage.cooling == 0 && enough {
+            left -= 1;
+            free -= usage.free();
+            let name = block.name().to_owned();
+            draft.actions.push(Action::Release { name });
+        }
+    }
+}
+
+fn usage(view: &View<'_>, cidr: &IpNet) -> Usage {
+    let empty = || Usage {
+        capacity: u64::try_from(capacity(cidr)).unwrap_or(u64::MAX),
+        ..Usage::default()
+    };
+    view.usage.get(cidr).copied().unwrap_or_else(empty)
 }
 
 /// The pool that a block belongs to, if that pool is used and is still cut that way.

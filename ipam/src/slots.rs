@@ -73,3 +73,69 @@ fn net(pool: &IpNet, address: u128, len: u8) -> Option<IpNet> {
         IpAddr::V6(a) => Ipv6Net::new(a, len).ok().map(IpNet::V6),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pool(cidr: &str, block_len: u8) -> PoolView {
+        PoolView {
+            name: "p".into(),
+            cidr: cidr.parse().unwrap(),
+            block_len,
+            usable: Ok(()),
+        }
+    }
+
+    #[test]
+    fn a_huge_pool_is_walked_by_what_is_taken() {
+        let pool = pool("fd00:244::/48", 122);
+        let half: IpNet = "fd00:244:0:8000::/49".parse().unwrap();
+        let low: IpNet = "fd00:244::/49".parse().unwrap();
+        for node in ["a", "b", "c", "d"] {
+            let Slot::Free(slot) = choose_slot(&pool, node, &[half]) else {
+                panic!("half of the pool is free");
+            };
+            assert!(low.contains(&slot) && slot.prefix_len() == 122, "{slot}");
+        }
+        assert_eq!(
+            choose_slot(&pool, "a", &[half, low]),
+            Slot::Exhausted {
+                slots: 1 << 74,
+                taken: 2
+            }
+        );
+    }
+
+    #[test]
+    fn nodes_start_at_different_slots() {
+        let pool = pool("10.244.0.0/16", 26);
+        let starts: std::collections::BTreeSet<String> = (0..64)
+            .map(|i| format!("{:?}", choose_slot(&pool, &format!("node-{i}"), &[])))
+            .collect();
+        assert!(starts.len() > 50, "{} of 64", starts.len());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_slot_is_found_exactly_when_there_is_one(
+            taken in prop::collection::vec((0..256u32, 24..=32u8), 0..24), node in "[a-z]{1,3}",
+        ) {
+            let pool = pool("10.0.0.0/24", 28);
+            let taken: Vec<IpNet> = taken
+                .into_iter()
+                .map(|(low, len)| IpNet::new(std::net::Ipv4Addr::from_bits(0x0a00_0000 + low).into(), len).unwrap().trunc())
+                .collect();
+            let is_free = |slot: &IpNet| !taken.iter().any(|t| overlap(t, slot));
+            let any = pool.cidr.subnets(28).unwrap().any(|s| is_free(&s));
+            match choose_slot(&pool, &node, &taken) {
+                Slot::Free(slot) => prop_assert!(pool.cuts(&slot) && slot == slot.trunc() && is_free(&slot)),
+                Slot::Exhausted { slots, .. } => prop_assert!(!any && slots == 16),
+            }
+        }
+    }
+}
