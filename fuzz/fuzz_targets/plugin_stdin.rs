@@ -85,7 +85,10 @@ fn check(stdin: &[u8]) {
             Err(error) => {
                 assert!(matches!(error.code(), 1 | 2 | 6 | 7), "{error}");
                 let line = error.to_json(CniVersion::LATEST);
-                assert!(line.ends_with("}\n") && line.matches('\n').count() == 1, "{line:?}");
+                assert!(
+                    line.ends_with("}\n") && line.matches('\n').count() == 1,
+                    "{line:?}"
+                );
             }
         }
     }
