@@ -1,0 +1,358 @@
+//! From the API's specs to the speaker's settings, and the file of the standalone speaker.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use bgp_core::fsm::PeerSettings;
+use bgp_core::policy::{Builtin, Chain, ImportContext, RouteSource};
+use bgp_wire::Family;
+use ipnet::IpNet;
+use roadbed_api::kinds::{AddressFamily, BgpConfigSpec, BgpPeerSpec, DEFAULT_BGP_PORT};
+use roadbed_api::{Problems, Spec};
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::speaker::{LocalRoute, PeerConfig, SpeakerConfig, SpeakerOptions};
+
+/// `bgpd.toml`: the same specs as the cluster's resources, without what only a cluster has.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FileConfig {
+    /// As `BGPConfig`; `asNumber` and `routerId` are required here.
+    pub bgp: BgpConfigSpec,
+    /// As `BGPPeer`, by name; `nodeSelector` is refused.
+    #[serde(default)]
+    pub peers: BTreeMap<String, BgpPeerSpec>,
+    /// What is originated and where learned routes go.
+    #[serde(default)]
+    pub router: RouterConfig,
+}
+
+/// What a router has beside its peers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouterConfig {
+    /// Prefixes to originate.
+    #[serde(default)]
+    pub networks: Vec<IpNet>,
+    /// Install learned routes in the kernel's main table as protocol 82; default true.
+    #[serde(default = "yes")]
+    pub install_routes: bool,
+}
+
+impl Default for RouterConfig {
+    fn default() -> Self {
+        Self {
+            networks: Vec::new(),
+            install_routes: true,
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The file cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// Not readable.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown field, a wrong type: with line and column.
+    #[error("{path}: {source}")]
+    Parse {
+        /// The file.
+        path: String,
+        /// The parser's finding.
+        source: Box<toml::de::Error>,
+    },
+    /// Every wrong value, with its path.
+    #[error("{path}: {problems}")]
+    Invalid {
+        /// The file.
+        path: String,
+        /// The findings.
+        problems: Problems,
+    },
+}
+
+/// A valid file, resolved.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// For the start.
+    pub options: SpeakerOptions,
+    /// For the running speaker.
+    pub config: SpeakerConfig,
+    /// What to originate.
+    pub local: Vec<LocalRoute>,
+}
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// When it cannot be read or used; all wrong values together.
+pub fn load(path: &std::path::Path) -> Result<Resolved, ConfigError> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: name.clone(),
+        source,
+    })?;
+    parse(&text, &name)
+}
+
+/// Checks the text of a file.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(text: &str, name: &str) -> Result<Resolved, ConfigError> {
+    let file: FileConfig = toml::from_str(text).map_err(|source| ConfigError::Parse {
+        path: name.to_owned(),
+        source: Box::new(source),
+    })?;
+    let mut problems = Problems::new();
+    file.bgp.validate("bgp", &mut problems);
+    for (peer, spec) in &file.peers {
+        spec.validate(&format!("peers.{peer}"), &mut problems);
+        if spec.node_selector.is_some() {
+            problems.add(
+                format!("peers.{peer}.nodeSelector"),
+                "is for clusters: this file configures one router; remove it",
+            );
+        }
+        let same =
+            |other: &(&String, &BgpPeerSpec)| other.0 < peer && other.1.address == spec.address;
+        if let Some((other, _)) = file.peers.iter().find(same) {
+            problems.add(
+                format!("peers.{peer}.address"),
+                format!(
+                    "{} is the address of peer \"{other}\" too: one session per address",
+                    spec.address
+                ),
+            );
+        }
+    }
+    for (i, prefix) in file.router.networks.iter().enumerate() {
+        if *prefix != prefix.trunc() {
+            problems.add(
+                format!("router.networks[{i}]"),
+                format!("{prefix} has host bits set: write {}", prefix.trunc()),
+            );
+        }
+    }
+    if file.bgp.as_number.is_none() {
+        problems.add("bgp.asNumber", "is missing: a router needs its own AS");
+    }
+    if file.bgp.router_id.is_none() {
+        problems.add(
+            "bgp.routerId",
+            "is missing: a router needs a BGP Identifier, usually its IPv4 loopback",
+        );
+    }
+    let (Some(local_as), Some(router_id), true) =
+        (file.bgp.as_number, file.bgp.router_id, problems.is_empty())
+    else {
+        return Err(ConfigError::Invalid {
+            path: name.to_owned(),
+            problems,
+        });
+    };
+    Ok(Resolved {
+        options: SpeakerOptions {
+            local_as,
+            router_id,
+            listen_port: file.bgp.listen_port.unwrap_or(DEFAULT_BGP_PORT),
+            seed: seed(),
+        },
+        config: SpeakerConfig {
+            peers: file
+                .peers
+                .iter()
+                .map(|(name, spec)| (name.clone(), peer_config(name, spec, local_as, router_id)))
+                .collect(),
+            import: ImportContext {
+                pools: Vec::new(),
+                node_prefixes: file.bgp.node_prefixes.clone(),
+                accept_default_route: file.bgp.accept_default_route,
+            },
+            prefsrc: [None, None],
+            install_routes: file.router.install_routes,
+        },
+        local: file
+            .router
+            .networks
+            .iter()
+            .map(|prefix| LocalRoute {
+                prefix: *prefix,
+                source: RouteSource::Static,
+            })
+            .collect(),
+    })
+}
+
+/// A key for hashes that peers cannot guess.
+pub fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    // The standard library's keys are random per process and reach us only through a hash.
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
+}
+
+/// A peer's settings from its spec. The spec is valid: see [`Spec::validate`].
+pub fn peer_config(
+    name: &str,
+    spec: &BgpPeerSpec,
+    node_as: u32,
+    router_id: Ipv4Addr,
+) -> PeerConfig {
+    let local_as = spec.local_as_number.unwrap_or(node_as);
+    let families = spec
+        .families
+        .iter()
+        .map(|family| match family {
+            AddressFamily::Ipv4Unicast => Family::Ipv4Unicast,
+            AddressFamily::Ipv6Unicast => Family::Ipv6Unicast,
+        })
+        .collect();
+    let mut settings = PeerSettings::new(local_as, spec.as_number, router_id, families);
+    if let Some(hold) = spec.hold_time_seconds {
+        settings.hold_time = hold;
+    }
+    settings.keepalive = spec.keepalive_time_seconds;
+    if let Some(retry) = spec.connect_retry_seconds {
+        settings.connect_retry = Duration::from_secs(retry.into());
+    }
+    settings.passive = spec.passive;
+    let ebgp = spec.as_number != local_as;
+    PeerConfig {
+        name: name.into(),
+        address: spec.address,
+        port: spec.port.unwrap_or(DEFAULT_BGP_PORT),
+        source_address: spec.source_address,
+        settings,
+        import: chain(&spec.import_policies, ebgp),
+        export: chain(&spec.export_policies, ebgp),
+    }
+}
+
+/// Names that validation let through are built-in; without any, RFC 8212 towards eBGP, everything towards iBGP.
+fn chain(names: &[String], ebgp: bool) -> Chain {
+    let builtins: Vec<Builtin> = names
+        .iter()
+        .filter_map(|name| match name.as_str() {
+            "default" => Some(Builtin::Default),
+            "accept-all" => Some(Builtin::AcceptAll),
+            "reject-all" => Some(Builtin::RejectAll),
+            _ => None,
+        })
+        .collect();
+    match (builtins.is_empty(), ebgp) {
+        (false, _) => Chain::new(&builtins),
+        (true, true) => Chain::new(&[Builtin::Default]),
+        (true, false) => Chain::new(&[Builtin::AcceptAll]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALID: &str = r#"
+        [bgp]
+        asNumber = 65001
+        routerId = "10.255.0.1"
+
+        [peers.tor]
+        address = "192.0.2.1"
+        asNumber = 65101
+        holdTimeSeconds = 9
+
+        [router]
+        networks = ["10.1.0.0/24"]
+    "#;
+
+    fn check(from: &str, to: &str, expected: &[&str]) {
+        let text = VALID.replace(from, to);
+        assert!(
+            from.is_empty() || text != VALID,
+            "{from} is not in the text"
+        );
+        let error = parse(&text, "bgpd.toml").unwrap_err().to_string();
+        for expected in expected {
+            assert!(error.contains(expected), "{error}\nlacks {expected}");
+        }
+    }
+
+    #[test]
+    fn a_valid_file() {
+        let resolved = parse(VALID, "bgpd.toml").unwrap();
+        assert_eq!(
+            (resolved.options.local_as, resolved.options.listen_port),
+            (65001, 179)
+        );
+        let peer = &resolved.config.peers["tor"];
+        assert_eq!((peer.settings.hold_time, peer.port), (9, 179));
+        assert_eq!(peer.import, Chain::new(&[Builtin::Default]));
+        assert!(resolved.config.install_routes);
+    }
+
+    #[test]
+    fn wrong_files_name_the_field() {
+        check(
+            "holdTimeSeconds",
+            "holdTime",
+            &[
+                "bgpd.toml",
+                "line 9",
+                "unknown field `holdTime`",
+                "holdTimeSeconds",
+            ],
+        );
+        check(
+            "holdTimeSeconds = 9",
+            "holdTimeSeconds = \"9\"",
+            &["line 9", "invalid type: string \"9\""],
+        );
+        check(
+            "holdTimeSeconds = 9",
+            "holdTimeSeconds = 2",
+            &["peers.tor.holdTimeSeconds: 2 is refused by RFC 4271"],
+        );
+        check(
+            "holdTimeSeconds = 9",
+            "nodeSelector = {}",
+            &["peers.tor.nodeSelector: is for clusters"],
+        );
+        check("asNumber = 65001", "", &["bgp.asNumber: is missing"]);
+        check(
+            "asNumber = 65101",
+            "asNumber = 0",
+            &["peers.tor.asNumber: AS 0 is reserved"],
+        );
+        check(
+            "10.1.0.0/24",
+            "10.1.0.1/24",
+            &["router.networks[0]: 10.1.0.1/24 has host bits set: write 10.1.0.0/24"],
+        );
+        check(
+            "[router]",
+            "[peers.b]\naddress = \"192.0.2.1\"\nasNumber = 1\n[router]",
+            &["peers.tor.address", "peer \"b\""],
+        );
+        check(
+            "holdTimeSeconds = 9",
+            "importPolicies = [\"gold\"]\nport = 0",
+            &[
+                "peers.tor.port: 0 is not a TCP port",
+                "peers.tor.importPolicies[0]: there is no route policy \"gold\"",
+            ],
+        );
+    }
+}

@@ -1,0 +1,212 @@
+//! Between RIB and kernel: learned best paths become routes, next hops are tracked, their changes told to the RIB.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use bgp_core::rib::{Event, FibChange, NextHopState as RibState};
+use bgp_wire::NextHop;
+use ipnet::IpNet;
+use roadbed_fib::{
+    FibEvent, FibEvents, FibHandle, NextHopKey, NextHopState, RouteChange, RouteKind, RouteSpec,
+    Source,
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::rib_thread::{KernelBatch, RibHandle, RibMessage};
+
+/// Metric of learned routes: between a foreign connected route and what a person adds as a fallback.
+const METRIC: u32 = 20;
+
+/// What the kernel task needs to know of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct KernelConfig {
+    /// `RTA_PREFSRC` of learned routes: the node's own addresses, IPv4 and IPv6.
+    pub(crate) prefsrc: [Option<IpAddr>; 2],
+    /// Whether learned routes go to the kernel at all.
+    pub(crate) install: bool,
+}
+
+pub(crate) struct KernelTask {
+    pub(crate) fib: FibHandle,
+    pub(crate) events: FibEvents,
+    pub(crate) rib: RibHandle,
+    pub(crate) queue: mpsc::Receiver<KernelBatch>,
+    pub(crate) config: watch::Receiver<KernelConfig>,
+    /// Tracked next hops and where they lie.
+    states: HashMap<NextHop, NextHopState>,
+    /// What the RIB wants, to be written again when a next hop or the configuration changes.
+    wanted: HashMap<IpNet, NextHop>,
+}
+
+impl KernelTask {
+    pub(crate) fn new(
+        fib: FibHandle,
+        events: FibEvents,
+        rib: RibHandle,
+        queue: mpsc::Receiver<KernelBatch>,
+        config: watch::Receiver<KernelConfig>,
+    ) -> Self {
+        Self {
+            fib,
+            events,
+            rib,
+            queue,
+            config,
+            states: HashMap::new(),
+            wanted: HashMap::new(),
+        }
+    }
+
+    /// Runs until the RIB thread or the route writer ends.
+    pub(crate) async fn run(mut self) {
+        let mut configured = self.config.clone();
+        loop {
+            tokio::select! {
+                batch = self.queue.recv() => match batch {
+                    Some(batch) => {
+                        self.take(batch).await;
+                        // Tells the RIB thread that it may hand over what it held back.
+                        if self.rib.sender().send(RibMessage::KernelReady).await.is_err() {
+                            return;
+                        }
+                    }
+                    None => return,
+                },
+                events = self.events.next() => match events {
+                    Some(events) => self.next_hops_changed(events).await,
+                    None => return,
+                },
+                changed = configured.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let all: Vec<IpNet> = self.wanted.keys().copied().collect();
+                    self.write(all).await;
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, batch: KernelBatch) {
+        let mut answers = Vec::new();
+        for (next_hop, track) in batch.next_hops {
+            if track {
+                match self.fib.track(key(&next_hop)).await {
+                    Ok(state) => {
+                        self.states.insert(next_hop, state);
+                        answers.push((next_hop, rib_state(state)));
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, ?next_hop, "next hop cannot be tracked: its routes stay unused");
+                    }
+                }
+            } else if self.states.remove(&next_hop).is_some() {
+                // The writer only stops with the whole speaker.
+                self.fib.untrack(key(&next_hop)).await.ok();
+            }
+        }
+        if !answers.is_empty() {
+            self.rib.event(Event::NextHops(answers)).await.ok();
+        }
+        let prefixes = batch.routes.iter().map(|change| change.prefix).collect();
+        for FibChange {
+            prefix, next_hop, ..
+        } in batch.routes
+        {
+            match next_hop {
+                Some(next_hop) => self.wanted.insert(prefix, next_hop),
+                None => self.wanted.remove(&prefix),
+            };
+        }
+        self.write(prefixes).await;
+    }
+
+    async fn next_hops_changed(&mut self, events: Vec<FibEvent>) {
+        let mut answers = Vec::new();
+        let mut rewrite = Vec::new();
+        for event in events {
+            let FibEvent::NextHopChanged {
+                key: changed,
+                state,
+            } = event
+            else {
+                continue;
+            };
+            let same: Vec<NextHop> = self
+                .states
+                .keys()
+                .filter(|n| key(n) == changed)
+                .copied()
+                .collect();
+            for next_hop in same {
+                self.states.insert(next_hop, state);
+                answers.push((next_hop, rib_state(state)));
+                if matches!(state, NextHopState::Resolved { .. }) {
+                    rewrite.extend(
+                        self.wanted
+                            .iter()
+                            .filter(|(_, via)| **via == next_hop)
+                            .map(|(p, _)| *p),
+                    );
+                }
+            }
+        }
+        if !answers.is_empty() {
+            self.rib.event(Event::NextHops(answers)).await.ok();
+        }
+        // The best path may stay what it is while the way to its next hop is another one.
+        self.write(rewrite).await;
+    }
+
+    /// Brings these prefixes to what is wanted of them.
+    async fn write(&mut self, prefixes: Vec<IpNet>) {
+        if prefixes.is_empty() {
+            return;
+        }
+        let config = self.config.borrow_and_update().clone();
+        let changes = prefixes
+            .into_iter()
+            .filter_map(
+                |prefix| match self.wanted.get(&prefix).filter(|_| config.install) {
+                    None => Some(RouteChange::withdraw(Source::Bgp, prefix)),
+                    Some(next_hop) => {
+                        // Unresolved: the RIB is about to withdraw it; what the kernel has stays until then.
+                        let via = self
+                            .states
+                            .get(next_hop)?
+                            .forwarding(key(next_hop).addr, 1)?;
+                        Some(RouteChange::want(
+                            Source::Bgp,
+                            RouteSpec {
+                                prefix,
+                                kind: RouteKind::via(via.gateway, via.ifindex),
+                                prefsrc: config.prefsrc[usize::from(prefix.addr().is_ipv6())],
+                                metric: METRIC,
+                            },
+                        ))
+                    }
+                },
+            )
+            .collect();
+        if self.fib.apply_and_forget(changes).await.is_err() {
+            tracing::error!("the route writer has stopped");
+        }
+    }
+}
+
+fn key(next_hop: &NextHop) -> NextHopKey {
+    NextHopKey {
+        addr: match *next_hop {
+            NextHop::V4(address) => address.into(),
+            NextHop::V6 { global, .. } => global.into(),
+        },
+        ifindex: None,
+    }
+}
+
+fn rib_state(state: NextHopState) -> RibState {
+    match state {
+        NextHopState::Resolved { igp_cost, .. } => RibState::Resolved { igp_cost },
+        NextHopState::Unresolved => RibState::Unresolved,
+    }
+}

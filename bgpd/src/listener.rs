@@ -1,0 +1,119 @@
+//! Accepts connections and hands each to the session of the peer that it comes from; everyone else is closed at once.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+
+/// Connections that may wait for one session; more are closed.
+pub(crate) const ACCEPT_QUEUE: usize = 4;
+/// At most one log line about strangers in this time.
+const STRANGER_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Connections that the kernel holds for us.
+const BACKLOG: i32 = 128;
+
+/// The listening socket cannot be had.
+#[derive(Debug, Error)]
+pub enum ListenError {
+    /// Somebody else listens there.
+    #[error(
+        "TCP port {port} is in use: another BGP speaker runs in this network namespace; stop it or set listenPort"
+    )]
+    PortInUse {
+        /// The port.
+        port: u16,
+    },
+    /// No right to listen below port 1024.
+    #[error(
+        "no permission to listen on TCP port {port}: CAP_NET_BIND_SERVICE is missing, or set listenPort above 1023"
+    )]
+    Forbidden {
+        /// The port.
+        port: u16,
+    },
+    /// Anything else.
+    #[error("cannot listen on TCP port {port}: {source}")]
+    Other {
+        /// The port.
+        port: u16,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+/// Where connections from each peer address go.
+pub(crate) type Routes = HashMap<IpAddr, mpsc::Sender<TcpStream>>;
+
+/// Opens the listening socket: all addresses, both families, or IPv4 alone where the kernel has no IPv6.
+pub(crate) fn bind(port: u16) -> Result<TcpListener, ListenError> {
+    let any_v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    let any_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let bound = match open(any_v6) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+        Err(_) => open(any_v4),
+        ok => ok,
+    };
+    bound.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => ListenError::PortInUse { port },
+        io::ErrorKind::PermissionDenied => ListenError::Forbidden { port },
+        _ => ListenError::Other { port, source },
+    })
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // A restarted speaker must not wait for its own old connections to time out.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts until the speaker drops its side of `routes`.
+pub(crate) async fn run(listener: TcpListener, mut routes: watch::Receiver<Routes>) {
+    let mut strangers = 0u64;
+    let mut last_log: Option<Instant> = None;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            changed = routes.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+        };
+        let (stream, remote) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: give others time to close some.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let address = remote.ip().to_canonical();
+        let session = routes.borrow().get(&address).cloned();
+        let Some(session) = session else {
+            strangers += 1;
+            if last_log.is_none_or(|at| at.elapsed() >= STRANGER_LOG_INTERVAL) {
+                last_log = Some(Instant::now());
+                tracing::info!(%address, strangers, "closed a connection from an address that is no peer");
+            }
+            continue;
+        };
+        // A session that has not taken the last ones does not get more.
+        drop(session.try_send(stream));
+    }
+}

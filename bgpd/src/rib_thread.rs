@@ -1,0 +1,232 @@
+//! The RIB's own OS thread: takes events in batches, works in slices, hands out what is to be done.
+//!
+//! Never waits for a session or for the kernel task: sessions get what they permitted, the kernel task what fits into
+//! its queue; the rest is conflated here, one entry per prefix and per next hop.
+
+use std::time::{Duration, Instant};
+
+use bgp_core::rib::{
+    Event, FamilyCounters, FibChange, OutMessage, Output, PathView, PeerUp, Rib, RibConfig,
+    SessionId, TableId,
+};
+use bgp_wire::NextHop;
+use ipnet::IpNet;
+use std::collections::HashMap;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+/// Events that may wait for the thread.
+const QUEUE: usize = 1024;
+/// Events taken before work is done in between.
+const BATCH: usize = 256;
+/// FIB changes per message to the kernel task.
+const FIB_BATCH: usize = 2048;
+/// Messages that may wait for the kernel task.
+const FIB_QUEUE: usize = 4;
+
+/// What the thread is told.
+#[derive(Debug)]
+pub(crate) enum RibMessage {
+    /// An event for the RIB.
+    Event(Event),
+    /// A session is Established; its UPDATEs go to this queue, whose length the session's permits bound.
+    Up(Box<PeerUp>, mpsc::UnboundedSender<OutMessage>),
+    /// The kernel task has room again.
+    KernelReady,
+    /// What is known of a table.
+    Paths(Option<IpNet>, oneshot::Sender<Vec<PathView>>),
+    /// Counts of a session.
+    Counters(SessionId, oneshot::Sender<[Option<FamilyCounters>; 2]>),
+}
+
+/// What the kernel task is told.
+#[derive(Debug, Default)]
+pub(crate) struct KernelBatch {
+    pub(crate) routes: Vec<FibChange>,
+    pub(crate) next_hops: Vec<(NextHop, bool)>,
+}
+
+/// The RIB thread has ended, which it does when the speaker shuts down.
+#[derive(Debug, Error)]
+#[error("the RIB thread has ended")]
+pub struct RibClosed;
+
+/// Speaks to the RIB thread.
+#[derive(Clone, Debug)]
+pub(crate) struct RibHandle {
+    sender: mpsc::Sender<RibMessage>,
+}
+
+impl RibHandle {
+    pub(crate) fn sender(&self) -> &mpsc::Sender<RibMessage> {
+        &self.sender
+    }
+
+    pub(crate) async fn event(&self, event: Event) -> Result<(), RibClosed> {
+        self.sender
+            .send(RibMessage::Event(event))
+            .await
+            .map_err(|_| RibClosed)
+    }
+
+    pub(crate) async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> RibMessage,
+    ) -> Result<T, RibClosed> {
+        let (reply, answer) = oneshot::channel();
+        self.sender
+            .send(question(reply))
+            .await
+            .map_err(|_| RibClosed)?;
+        answer.await.map_err(|_| RibClosed)
+    }
+}
+
+/// Starts the thread. It ends when all handles are gone.
+pub(crate) fn start(
+    config: RibConfig,
+) -> std::io::Result<(RibHandle, mpsc::Receiver<KernelBatch>)> {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let (kernel, kernel_queue) = mpsc::channel(FIB_QUEUE);
+    let runtime = tokio::runtime::Handle::current();
+    std::thread::Builder::new()
+        .name("rib".into())
+        .spawn(move || {
+            let thread = RibThread {
+                rib: Rib::new(config),
+                started: Instant::now(),
+                sessions: HashMap::new(),
+                kernel,
+                routes: HashMap::new(),
+                next_hops: HashMap::new(),
+            };
+            thread.run(receiver, &runtime);
+        })?;
+    Ok((RibHandle { sender }, kernel_queue))
+}
+
+struct RibThread {
+    rib: Rib,
+    started: Instant,
+    sessions: HashMap<SessionId, mpsc::UnboundedSender<OutMessage>>,
+    kernel: mpsc::Sender<KernelBatch>,
+    /// Not handed to the kernel task yet: the latest word on each prefix.
+    routes: HashMap<IpNet, FibChange>,
+    /// Not handed over yet: whether to track each next hop.
+    next_hops: HashMap<NextHop, bool>,
+}
+
+impl RibThread {
+    fn run(mut self, mut queue: mpsc::Receiver<RibMessage>, runtime: &tokio::runtime::Handle) {
+        let mut out = Vec::new();
+        let mut more = false;
+        loop {
+            let mut taken = 0;
+            if !more {
+                match self.wait(&mut queue, runtime) {
+                    Wait::Message(message) => self.take(message, &mut out),
+                    Wait::Deadline => self.rib.handle(self.now(), Event::Tick, &mut out),
+                    Wait::Closed => return,
+                }
+                taken = 1;
+            }
+            while taken < BATCH {
+                match queue.try_recv() {
+                    Ok(message) => self.take(message, &mut out),
+                    Err(mpsc::error::TryRecvError::Empty) => break,
+                    Err(mpsc::error::TryRecvError::Disconnected) => return,
+                }
+                taken += 1;
+            }
+            more = self.rib.work(&mut out);
+            self.dispatch(&mut out);
+        }
+    }
+
+    fn wait(
+        &self,
+        queue: &mut mpsc::Receiver<RibMessage>,
+        runtime: &tokio::runtime::Handle,
+    ) -> Wait {
+        let message = match self.rib.next_deadline() {
+            None => queue.blocking_recv(),
+            Some(deadline) => {
+                let left =
+                    Duration::from_secs(u64::from(deadline.saturating_sub(self.now()).max(1)));
+                match runtime.block_on(async { tokio::time::timeout(left, queue.recv()).await }) {
+                    Ok(message) => message,
+                    Err(_) => return Wait::Deadline,
+                }
+            }
+        };
+        message.map_or(Wait::Closed, Wait::Message)
+    }
+
+    /// Seconds since the start; the RIB's clock.
+    fn now(&self) -> u32 {
+        u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX)
+    }
+
+    fn take(&mut self, message: RibMessage, out: &mut Vec<Output>) {
+        let now = self.now();
+        match message {
+            RibMessage::Event(event) => {
+                if let Event::PeerDown(session, _) = &event {
+                    self.sessions.remove(session);
+                }
+                self.rib.handle(now, event, out);
+            }
+            RibMessage::Up(up, queue) => {
+                self.sessions.insert(up.session, queue);
+                self.rib.handle(now, Event::PeerUp(up), out);
+            }
+            RibMessage::KernelReady => {}
+            // Who asked may have gone; then nobody needs the answer.
+            RibMessage::Paths(only, reply) => {
+                drop(reply.send(self.rib.paths(TableId::default(), only.as_ref())))
+            }
+            RibMessage::Counters(session, reply) => drop(reply.send(self.rib.counters(session))),
+        }
+    }
+
+    fn dispatch(&mut self, out: &mut Vec<Output>) {
+        for output in out.drain(..) {
+            match output {
+                Output::Send(session, message) => {
+                    if let Some(queue) = self.sessions.get(&session) {
+                        // The session may have ended; its PeerDown is on the way.
+                        drop(queue.send(message));
+                    }
+                }
+                Output::Fib(change) => {
+                    self.routes.insert(change.prefix, change);
+                }
+                Output::Track(next_hop) => {
+                    self.next_hops.insert(next_hop, true);
+                }
+                Output::Untrack(next_hop) => {
+                    self.next_hops.insert(next_hop, false);
+                }
+            }
+        }
+        while !self.routes.is_empty() || !self.next_hops.is_empty() {
+            let Ok(room) = self.kernel.try_reserve() else {
+                return;
+            };
+            let prefixes: Vec<IpNet> = self.routes.keys().take(FIB_BATCH).copied().collect();
+            room.send(KernelBatch {
+                routes: prefixes
+                    .iter()
+                    .filter_map(|p| self.routes.remove(p))
+                    .collect(),
+                next_hops: self.next_hops.drain().collect(),
+            });
+        }
+    }
+}
+
+enum Wait {
+    Message(RibMessage),
+    Deadline,
+    Closed,
+}

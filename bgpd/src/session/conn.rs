@@ -1,0 +1,230 @@
+//! One TCP connection: framing on the way in, coalescing on the way out. Knows nothing of BGP beyond frames.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bgp_core::fsm::ConnId;
+use bgp_wire::{DecodeError, MAX_MESSAGE_LEN, MessageType};
+use bytes::{Buf, BytesMut};
+use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
+
+/// Bytes read ahead of decoding; holds any message (RFC 8654) and many small ones.
+const READ_BUFFER: usize = 128 << 10;
+/// Bytes coalesced into one write.
+pub(super) const WRITE_BUFFER: usize = 64 << 10;
+/// How long a closing connection may take to get its NOTIFICATION out.
+const LINGER: Duration = Duration::from_secs(1);
+/// DSCP CS6, as routers mark routing traffic (RFC 4594 §3.1): in the upper six bits of TOS and Traffic Class.
+const TOS_CS6: u32 = 0xc0;
+
+pub(super) struct Conn {
+    pub(super) id: ConnId,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    stream: TcpStream,
+    read: BytesMut,
+    /// Longest message that the peer may send; 4096 until the OPENs agree on more.
+    pub(super) max_receive: usize,
+    /// Being written, from `written` on.
+    write: Vec<u8>,
+    written: usize,
+    /// UPDATEs that `write` holds.
+    updates_in_write: usize,
+    /// Goes out before any UPDATE that is not in `write` yet.
+    urgent: Vec<u8>,
+}
+
+/// What one attempt to read gave.
+pub(super) enum Filled {
+    Bytes,
+    Nothing,
+    End(String),
+}
+
+/// What one attempt to write gave.
+pub(super) struct Flushed {
+    pub(super) progress: bool,
+    /// UPDATEs that are out in full.
+    pub(super) updates: usize,
+}
+
+impl Conn {
+    pub(super) fn new(id: ConnId, stream: TcpStream) -> io::Result<Self> {
+        let (local, remote) = (
+            canonical(stream.local_addr()?),
+            canonical(stream.peer_addr()?),
+        );
+        stream.set_nodelay(true)?;
+        mark_cs6(&SockRef::from(&stream), local.ip());
+        Ok(Self {
+            id,
+            local,
+            remote,
+            stream,
+            read: BytesMut::with_capacity(READ_BUFFER),
+            max_receive: MAX_MESSAGE_LEN,
+            write: Vec::new(),
+            written: 0,
+            updates_in_write: 0,
+            urgent: Vec::new(),
+        })
+    }
+
+    pub(super) async fn readable(&self) {
+        // An error shows again in fill(), where it is handled.
+        self.stream.readable().await.ok();
+    }
+
+    pub(super) async fn writable(&self) {
+        self.stream.writable().await.ok();
+    }
+
+    /// Reads what is there, as far as the buffer goes.
+    pub(super) fn fill(&mut self) -> Filled {
+        let room = READ_BUFFER.saturating_sub(self.read.len());
+        if room == 0 {
+            return Filled::Nothing;
+        }
+        self.read.reserve(room);
+        match self.stream.try_read_buf(&mut self.read) {
+            Ok(0) => Filled::End("closed by the peer".into()),
+            Ok(_) => Filled::Bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Filled::Nothing,
+            Err(error) => Filled::End(error.to_string()),
+        }
+    }
+
+    /// The next whole message, body copied out of the read buffer; `None`: more bytes are needed.
+    pub(super) fn next_message(&mut self) -> Result<Option<(MessageType, BytesMut)>, DecodeError> {
+        let Some(frame) = bgp_wire::frame(&self.read, self.max_receive)? else {
+            return Ok(None);
+        };
+        let (kind, len) = (frame.kind, frame.len);
+        let mut message = self.read.split_to(len);
+        message.advance(bgp_wire::HEADER_LEN);
+        Ok(Some((kind, message)))
+    }
+
+    /// Bytes that nobody has looked at, here or in the socket.
+    pub(super) fn has_unread(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        !self.read.is_empty()
+            || SockRef::from(&self.stream)
+                .peek(&mut byte)
+                .is_ok_and(|n| n > 0)
+    }
+
+    pub(super) fn urgent(&mut self) -> &mut Vec<u8> {
+        &mut self.urgent
+    }
+
+    /// Whether another UPDATE fits into the write under preparation.
+    pub(super) fn has_room(&self) -> bool {
+        self.urgent.is_empty() && self.write.len() < WRITE_BUFFER
+    }
+
+    /// Appends an UPDATE, with our own address as its next hop where `next_hop` says so.
+    pub(super) fn push_update(&mut self, bytes: &[u8], next_hop: Option<(usize, &[u8])>) {
+        let start = self.write.len();
+        self.write.extend_from_slice(bytes);
+        if let Some((offset, octets)) = next_hop
+            && let Some(place) = self
+                .write
+                .get_mut(start + offset..start + offset + octets.len())
+        {
+            place.copy_from_slice(octets);
+        }
+        self.updates_in_write += 1;
+    }
+
+    pub(super) fn wants_write(&self) -> bool {
+        self.written < self.write.len() || !self.urgent.is_empty()
+    }
+
+    /// Writes what the socket takes.
+    pub(super) fn flush(&mut self) -> io::Result<Flushed> {
+        let mut flushed = Flushed {
+            progress: false,
+            updates: 0,
+        };
+        loop {
+            if self.written == self.write.len() {
+                self.write.clear();
+                self.written = 0;
+                flushed.updates += std::mem::take(&mut self.updates_in_write);
+                if self.urgent.is_empty() {
+                    return Ok(flushed);
+                }
+                std::mem::swap(&mut self.write, &mut self.urgent);
+            }
+            match self.stream.try_write(&self.write[self.written..]) {
+                Ok(n) => {
+                    self.written += n;
+                    flushed.progress |= n > 0;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(flushed),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends what is begun and what is urgent, then closes; unread bytes are drained first, lest the kernel answer them
+    /// with a reset that overtakes the NOTIFICATION. Bounded by [`LINGER`], in a task of its own.
+    pub(super) fn close(mut self) {
+        if matches!(self.flush(), Ok(_) if !self.wants_write())
+            && self.read.is_empty()
+            && !self.has_unread()
+        {
+            return;
+        }
+        tokio::spawn(async move {
+            let goodbye = async {
+                self.stream.write_all(&self.write[self.written..]).await?;
+                self.stream.write_all(&self.urgent).await?;
+                self.stream.shutdown().await?;
+                let mut sink = vec![0; 16 << 10];
+                loop {
+                    self.stream.readable().await?;
+                    match self.stream.try_read(&mut sink) {
+                        Ok(0) => return Ok(()),
+                        Ok(_) => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            };
+            // The peer is gone either way.
+            tokio::time::timeout(LINGER, goodbye).await.ok();
+        });
+    }
+}
+
+/// Dials, from `source` when one is given.
+pub(super) async fn connect(remote: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = if remote.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    mark_cs6(&SockRef::from(&socket), remote.ip());
+    if let Some(source) = source {
+        socket.bind(SocketAddr::new(source, 0))?;
+    }
+    socket.connect(remote).await
+}
+
+/// Best effort: a network that does not honour the mark works as well.
+fn mark_cs6(socket: &SockRef<'_>, address: IpAddr) {
+    if address.is_ipv4() {
+        socket.set_tos_v4(TOS_CS6).ok();
+    } else {
+        socket.set_tclass_v6(TOS_CS6).ok();
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

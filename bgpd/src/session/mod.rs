@@ -1,0 +1,717 @@
+//! One task per peer: its sockets, its timers, its [`fsm::Peer`], its share of the RIB.
+//!
+//! The task reads from the socket only while the RIB takes its events, and never waits for anything but its select: so
+//! timers fire and keepalives leave on time while the RIB is busy. Bytes that wait unread count as life.
+
+mod conn;
+mod routes;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bgp_core::fsm::{ConnId, DownReason, Initiator, Input, Output, Peer};
+use bgp_core::negotiation::Negotiated;
+use bgp_core::rib::{Event, OutMessage, PeerDown, PeerUp, SessionId, TableId};
+use bgp_wire::{Family, MessageType, NextHop, Notification, Open, RouteRefresh};
+use roadbed_api::agent::PeerReport;
+use roadbed_fib::{FibHandle, LocalLink};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::rib_thread::{RibHandle, RibMessage};
+use crate::speaker::PeerConfig;
+use conn::{Conn, Filled};
+use routes::{Received, Translated};
+
+/// Messages for the RIB that may wait here before the task stops reading from its socket.
+const TO_RIB: usize = 4;
+/// UPDATEs that the RIB may have under way to this session.
+const PERMITS: u32 = 64;
+/// UPDATEs decoded per message to the RIB.
+const UPDATES_PER_EVENT: usize = 64;
+
+/// What a session is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Changed settings; the FSM decides whether that needs a reset.
+    Settings(Box<PeerConfig>),
+    /// What is known of the peer, and its session if one is up.
+    Report(oneshot::Sender<(PeerReport, Option<SessionId>)>),
+    /// End with Cease, Administrative Shutdown or Peer De-configured, and these words (RFC 9003).
+    Stop(String),
+}
+
+/// What a session works with.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) rib: RibHandle,
+    pub(crate) fib: FibHandle,
+    pub(crate) session_ids: Arc<AtomicU64>,
+}
+
+/// The session that is up.
+struct Up {
+    conn: ConnId,
+    session: SessionId,
+    negotiated: Box<Negotiated>,
+    /// UPDATEs from the RIB.
+    queue: mpsc::UnboundedReceiver<OutMessage>,
+    /// Our own next hop, per family, as octets.
+    next_hops: [Option<NextHop>; 2],
+    /// UPDATEs written since the last permit.
+    to_permit: u32,
+}
+
+/// A session on its way up: our own addresses on its link are being looked up.
+struct Starting {
+    conn: ConnId,
+    local: SocketAddr,
+    remote: SocketAddr,
+    negotiated: Box<Negotiated>,
+    link: AbortOnDropHandle<Option<LocalLink>>,
+}
+
+pub(crate) struct Session {
+    config: PeerConfig,
+    context: Context,
+    fsm: Peer,
+    /// By initiator: local, remote.
+    conns: [Option<Conn>; 2],
+    dialling: Option<(ConnId, AbortOnDropHandle<std::io::Result<TcpStream>>)>,
+    starting: Option<Starting>,
+    up: Option<Up>,
+    to_rib: VecDeque<RibMessage>,
+    faults: BTreeMap<String, u64>,
+    stopping: bool,
+}
+
+enum Wake {
+    Command(Option<Command>),
+    Accepted(Option<TcpStream>),
+    Dialled(std::io::Result<TcpStream>),
+    Link(Option<LocalLink>),
+    Readable(usize),
+    Writable(usize),
+    FromRib(Option<OutMessage>),
+    RibHasRoom(bool),
+    Deadline,
+}
+
+impl Session {
+    pub(crate) fn new(config: PeerConfig, context: Context) -> Self {
+        let seed = context.session_ids.fetch_add(1, Ordering::Relaxed)
+            ^ u64::from(std::process::id()) << 32;
+        let fsm = Peer::new(config.settings.clone(), Instant::now(), seed);
+        Self {
+            config,
+            context,
+            fsm,
+            conns: [None, None],
+            dialling: None,
+            starting: None,
+            up: None,
+            to_rib: VecDeque::new(),
+            faults: BTreeMap::new(),
+            stopping: false,
+        }
+    }
+
+    /// Runs until told to stop, and through with it.
+    pub(crate) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut accepted: mpsc::Receiver<TcpStream>,
+    ) {
+        self.input(Input::ManualStart);
+        while !(self.stopping && self.to_rib.is_empty()) {
+            let deadline = self.fsm.next_deadline();
+            let wake = {
+                let may_read = [self.may_read(0), self.may_read(1)];
+                let has_output = [self.has_output(0), self.has_output(1)];
+                let may_send = self
+                    .up
+                    .as_ref()
+                    .is_some_and(|up| !has_output[slot(up.conn)]);
+                let (conns, to_rib) = (&self.conns, self.context.rib.sender());
+                let waiting = !self.to_rib.is_empty();
+                tokio::select! {
+                    biased;
+                    () = sleep_until(deadline) => Wake::Deadline,
+                    command = commands.recv(), if !self.stopping => Wake::Command(command),
+                    room = to_rib.reserve(), if waiting => Wake::RibHasRoom(match room {
+                        Ok(room) => match self.to_rib.pop_front() {
+                            Some(message) => { room.send(message); true }
+                            None => true,
+                        },
+                        Err(_) => false,
+                    }),
+                    stream = accepted.recv(), if !self.stopping => Wake::Accepted(stream),
+                    stream = dialled(&mut self.dialling) => Wake::Dialled(stream),
+                    link = local_link(&mut self.starting) => Wake::Link(link),
+                    () = writable(&conns[0]), if has_output[0] => Wake::Writable(0),
+                    () = writable(&conns[1]), if has_output[1] => Wake::Writable(1),
+                    () = readable(&conns[0]), if may_read[0] => Wake::Readable(0),
+                    () = readable(&conns[1]), if may_read[1] => Wake::Readable(1),
+                    message = from_rib(&mut self.up), if may_send => Wake::FromRib(message),
+                }
+            };
+            self.wake(wake);
+        }
+    }
+
+    fn wake(&mut self, wake: Wake) {
+        match wake {
+            Wake::Command(Some(command)) => self.command(command),
+            Wake::Command(None) => self.stop(""),
+            Wake::Accepted(Some(stream)) => self.accepted(stream),
+            Wake::Accepted(None) => {}
+            Wake::Dialled(result) => self.dialled(result),
+            Wake::Link(link) => self.start_session(link),
+            Wake::Readable(i) => self.read(i),
+            Wake::Writable(i) => self.write(i),
+            Wake::FromRib(Some(message)) => self.send_update(&message),
+            Wake::FromRib(None) => {}
+            Wake::RibHasRoom(true) => {}
+            // The RIB thread ends after the sessions; without it there is nothing to say.
+            Wake::RibHasRoom(false) => self.to_rib.clear(),
+            Wake::Deadline => {
+                for i in 0..2 {
+                    if let Some(conn) = &self.conns[i]
+                        && conn.has_unread()
+                    {
+                        let conn = conn.id;
+                        self.input(Input::BytesWaiting { conn });
+                    }
+                }
+                self.input(Input::Tick);
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Settings(config) => {
+                let policies_changed =
+                    (&config.import, &config.export) != (&self.config.import, &self.config.export);
+                self.config = *config;
+                if policies_changed && let Some(up) = &self.up {
+                    let (import, export) = (self.config.import.clone(), self.config.export.clone());
+                    self.to_rib.push_back(RibMessage::Event(Event::Policies(
+                        up.session, import, export,
+                    )));
+                }
+                self.input(Input::SettingsChanged(Box::new(
+                    self.config.settings.clone(),
+                )));
+            }
+            // Who asked may have gone.
+            Command::Report(reply) => {
+                drop(reply.send((self.report(), self.up.as_ref().map(|up| up.session))))
+            }
+            Command::Stop(message) => self.stop(&message),
+        }
+    }
+
+    fn stop(&mut self, message: &str) {
+        self.input(Input::ManualStop {
+            message: message.to_owned(),
+        });
+        self.stopping = true;
+    }
+
+    /// Feeds the FSM and does what it says.
+    fn input(&mut self, input: Input) {
+        let mut outputs = Vec::new();
+        self.fsm.handle(Instant::now(), input, &mut outputs);
+        for output in outputs {
+            self.output(output);
+        }
+    }
+
+    fn output(&mut self, output: Output) {
+        let name = &self.config.name;
+        match output {
+            Output::Connect { conn } => {
+                let remote = SocketAddr::new(self.config.address, self.config.port);
+                let task = tokio::spawn(conn::connect(remote, self.config.source_address));
+                self.dialling = Some((conn, AbortOnDropHandle::new(task)));
+            }
+            Output::Send { conn, message } => {
+                if let Some(conn) = self.conn_mut(conn) {
+                    message.encode(conn.urgent());
+                    let index = slot(conn.id);
+                    self.write(index);
+                }
+            }
+            Output::Close { conn } => {
+                if self.dialling.as_ref().is_some_and(|(id, _)| *id == conn) {
+                    self.dialling = None;
+                }
+                if let Some(found) = self.conns[slot(conn)].take_if(|c| c.id == conn) {
+                    found.close();
+                }
+            }
+            Output::Established {
+                conn,
+                local,
+                remote,
+                negotiated,
+            } => {
+                tracing::info!(peer = %name, peer_as = negotiated.peer_as, %remote, hold_time_s = negotiated.hold_time.as_secs(), "session established");
+                if let Some(found) = self.conn_mut(conn) {
+                    found.max_receive = negotiated.max_receive;
+                }
+                let fib = self.context.fib.clone();
+                let link =
+                    tokio::spawn(
+                        async move { fib.local_addresses(local.ip()).await.ok().flatten() },
+                    );
+                self.starting = Some(Starting {
+                    conn,
+                    local,
+                    remote,
+                    negotiated,
+                    link: AbortOnDropHandle::new(link),
+                });
+            }
+            Output::Down { reason, retain: _ } => {
+                tracing::warn!(peer = %name, %reason, "session down");
+                self.starting = None;
+                if let Some(up) = self.up.take() {
+                    self.to_rib.push_back(RibMessage::Event(Event::PeerDown(
+                        up.session,
+                        PeerDown::Purge,
+                    )));
+                }
+            }
+            Output::AttemptFailed { conn, reason } => log_attempt(name, conn, &reason),
+            Output::RouteRefreshRequested { family } => {
+                self.tell_rib(|session| Event::RefreshRequest(session, family))
+            }
+            Output::RefreshBegin { family } => {
+                self.tell_rib(|session| Event::RefreshBegin(session, family))
+            }
+            Output::RefreshEnd { family } => {
+                self.tell_rib(|session| Event::RefreshEnd(session, family))
+            }
+            Output::StateChanged { from, to } => {
+                tracing::debug!(peer = %name, %from, fsm_state = %to, "state changed");
+            }
+        }
+    }
+
+    fn tell_rib(&mut self, event: impl FnOnce(SessionId) -> Event) {
+        if let Some(up) = &self.up {
+            self.to_rib.push_back(RibMessage::Event(event(up.session)));
+        }
+    }
+
+    fn accepted(&mut self, stream: TcpStream) {
+        let id = self.fsm.next_incoming();
+        if let Ok(conn) = Conn::new(id, stream) {
+            self.adopt(conn, Initiator::Remote);
+        }
+    }
+
+    fn dialled(&mut self, result: std::io::Result<TcpStream>) {
+        let Some((id, _)) = self.dialling.take() else {
+            return;
+        };
+        match result.and_then(|stream| Conn::new(id, stream)) {
+            Ok(conn) => self.adopt(conn, Initiator::Local),
+            Err(error) => self.input(Input::TcpFailed {
+                conn: id,
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// Gives a connection its place; what the FSM does not want, it closes.
+    fn adopt(&mut self, conn: Conn, initiator: Initiator) {
+        let (id, local, remote) = (conn.id, conn.local, conn.remote);
+        let place = slot(id);
+        if let Some(earlier) = self.conns[place].take() {
+            self.input(Input::TcpClosed {
+                conn: earlier.id,
+                reason: "replaced by a newer connection".into(),
+            });
+        }
+        self.conns[place] = Some(conn);
+        self.input(match initiator {
+            Initiator::Local => Input::TcpConnected {
+                conn: id,
+                local,
+                remote,
+            },
+            Initiator::Remote => Input::TcpAccepted {
+                conn: id,
+                local,
+                remote,
+            },
+        });
+    }
+
+    /// Our own addresses on the link are known: the RIB learns of the session, and reading goes on.
+    fn start_session(&mut self, link: Option<LocalLink>) {
+        let Some(starting) = self.starting.take() else {
+            return;
+        };
+        let Starting {
+            conn,
+            local,
+            remote,
+            negotiated,
+            ..
+        } = starting;
+        let session = SessionId(self.context.session_ids.fetch_add(1, Ordering::Relaxed));
+        let next_hops = own_next_hops(local.ip(), link.as_ref());
+        for family in &negotiated.families {
+            if next_hops[*family as usize].is_none() {
+                tracing::warn!(
+                    peer = %self.config.name, afi_safi = %family, local = %local.ip(),
+                    "no address of this family on the session's link: routes of it are received, not announced"
+                );
+            }
+        }
+        let (sender, queue) = mpsc::unbounded_channel();
+        let up = PeerUp {
+            session,
+            name: self.config.name.clone(),
+            table: TableId::default(),
+            remote_as: negotiated.peer_as,
+            local_as: negotiated.local_as,
+            bgp_id: negotiated.peer_id,
+            address: remote.ip(),
+            families: Family::ALL.map(|f| negotiated.families.contains(&f)),
+            next_hop_self: next_hops,
+            encode: negotiated.encode_context(),
+            import: self.config.import.clone(),
+            export: self.config.export.clone(),
+        };
+        self.to_rib.push_back(RibMessage::Up(Box::new(up), sender));
+        self.to_rib
+            .push_back(RibMessage::Event(Event::Permit(session, PERMITS)));
+        self.up = Some(Up {
+            conn,
+            session,
+            negotiated,
+            queue,
+            next_hops,
+            to_permit: 0,
+        });
+        // Messages may have come with the one that made the session Established.
+        self.decode(slot(conn));
+    }
+
+    fn may_read(&self, i: usize) -> bool {
+        let Some(conn) = &self.conns[i] else {
+            return false;
+        };
+        self.to_rib.len() < TO_RIB && self.starting.as_ref().is_none_or(|s| s.conn != conn.id)
+    }
+
+    fn read(&mut self, i: usize) {
+        let Some(conn) = &mut self.conns[i] else {
+            return;
+        };
+        match conn.fill() {
+            Filled::Nothing => {}
+            Filled::Bytes => self.decode(i),
+            Filled::End(reason) => {
+                let conn = conn.id;
+                // What came before the end still counts, a NOTIFICATION above all.
+                self.decode(i);
+                self.input(Input::TcpClosed { conn, reason });
+                self.conns[i].take_if(|c| c.id == conn);
+            }
+        }
+    }
+
+    /// Takes whole messages from the read buffer while the RIB has room for what they say.
+    fn decode(&mut self, i: usize) {
+        let mut batch = Vec::new();
+        while self.may_read(i) {
+            let Some(conn) = &mut self.conns[i] else {
+                break;
+            };
+            let id = conn.id;
+            match conn.next_message() {
+                Ok(Some((kind, body))) => {
+                    self.message(id, kind, &body, &mut batch);
+                    if batch.len() >= UPDATES_PER_EVENT {
+                        self.flush_batch(&mut batch);
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(peer = %self.config.name, reason = error.reason, "malformed message");
+                    self.input(Input::DecodeError {
+                        conn: id,
+                        notification: error.notification,
+                    });
+                    break;
+                }
+            }
+        }
+        self.flush_batch(&mut batch);
+    }
+
+    fn message(&mut self, conn: ConnId, kind: MessageType, body: &[u8], batch: &mut Vec<Received>) {
+        let decoded = match kind {
+            MessageType::Open => Open::decode(body).map(|open| Input::Open {
+                conn,
+                open: Box::new(open),
+            }),
+            MessageType::Keepalive => Ok(Input::Keepalive { conn }),
+            MessageType::Notification => Ok(Input::Notification {
+                conn,
+                notification: Notification::decode(body),
+            }),
+            MessageType::RouteRefresh => {
+                RouteRefresh::decode(body).map(|refresh| Input::RouteRefresh { conn, refresh })
+            }
+            MessageType::Update => Ok(self.update(conn, body, batch)),
+        };
+        let input = decoded.unwrap_or_else(|error| Input::DecodeError {
+            conn,
+            notification: error.notification,
+        });
+        if !matches!(input, Input::Update { .. }) {
+            // Keeps the order of what the RIB is told.
+            self.flush_batch(batch);
+        }
+        self.input(input);
+    }
+
+    fn update(&mut self, conn: ConnId, body: &[u8], batch: &mut Vec<Received>) -> Input {
+        let Some(up) = self.up.as_ref().filter(|up| up.conn == conn) else {
+            // Out of order: the FSM knows what to say to that.
+            return Input::Update { conn };
+        };
+        let update = bgp_wire::decode_update(body, &up.negotiated.decode_context());
+        for fault in &update.faults {
+            let label = routes::fault_label(fault);
+            tracing::warn!(peer = %self.config.name, fault = %label, "UPDATE with a fault");
+            *self.faults.entry(label).or_insert(0) += 1;
+        }
+        match routes::translate(&update, &up.next_hops) {
+            Translated::Routes(received) => {
+                batch.extend(received);
+                Input::Update { conn }
+            }
+            Translated::Reset(notification) => Input::DecodeError { conn, notification },
+        }
+    }
+
+    fn flush_batch(&mut self, batch: &mut Vec<Received>) {
+        let Some(session) = self.up.as_ref().map(|up| up.session) else {
+            batch.clear();
+            return;
+        };
+        let mut updates = Vec::new();
+        for received in batch.drain(..) {
+            match received {
+                Received::Update(update) => updates.push(update),
+                Received::EndOfRib(family) => {
+                    if !updates.is_empty() {
+                        let before = std::mem::take(&mut updates);
+                        self.to_rib
+                            .push_back(RibMessage::Event(Event::Update(session, before)));
+                    }
+                    self.to_rib
+                        .push_back(RibMessage::Event(Event::EndOfRib(session, family)));
+                }
+            }
+        }
+        if !updates.is_empty() {
+            self.to_rib
+                .push_back(RibMessage::Event(Event::Update(session, updates)));
+        }
+    }
+
+    fn has_output(&self, i: usize) -> bool {
+        self.conns[i].as_ref().is_some_and(Conn::wants_write)
+    }
+
+    /// Takes UPDATEs from the RIB into the write under preparation, as many as fit, and writes.
+    fn send_update(&mut self, first: &OutMessage) {
+        let Some(up) = &mut self.up else { return };
+        let Some(conn) = self.conns[slot(up.conn)]
+            .as_mut()
+            .filter(|c| c.id == up.conn)
+        else {
+            return;
+        };
+        push(conn, first, &up.next_hops);
+        while conn.has_room() {
+            let Ok(message) = up.queue.try_recv() else {
+                break;
+            };
+            push(conn, &message, &up.next_hops);
+        }
+        let index = slot(up.conn);
+        self.write(index);
+    }
+
+    fn write(&mut self, i: usize) {
+        let Some(conn) = &mut self.conns[i] else {
+            return;
+        };
+        let id = conn.id;
+        match conn.flush() {
+            Ok(flushed) => {
+                if flushed.progress {
+                    self.input(Input::WriteProgress { conn: id });
+                }
+                if flushed.updates > 0 {
+                    self.input(Input::UpdateSent { conn: id });
+                    self.permit(flushed.updates);
+                }
+            }
+            Err(error) => {
+                self.conns[i] = None;
+                self.input(Input::TcpClosed {
+                    conn: id,
+                    reason: error.to_string(),
+                });
+            }
+        }
+    }
+
+    /// Lets the RIB send as many again as were written, half of all at a time.
+    fn permit(&mut self, written: usize) {
+        let Some(up) = &mut self.up else { return };
+        up.to_permit += u32::try_from(written).unwrap_or(u32::MAX);
+        if up.to_permit >= PERMITS / 2 {
+            let count = std::mem::take(&mut up.to_permit);
+            self.to_rib
+                .push_back(RibMessage::Event(Event::Permit(up.session, count)));
+        }
+    }
+
+    fn conn_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.conns[slot(id)].as_mut().filter(|conn| conn.id == id)
+    }
+
+    fn report(&self) -> PeerReport {
+        let negotiated = self.fsm.session().map(|(_, negotiated)| negotiated);
+        PeerReport {
+            name: self.config.name.to_string(),
+            address: self.config.address.to_string(),
+            as_number: self.config.settings.remote_as,
+            local_as_number: self.config.settings.local_as,
+            state: self.fsm.state().name().to_owned(),
+            state_seconds: self.fsm.since().elapsed().as_secs(),
+            peer_router_id: negotiated.map(|n| n.peer_id),
+            hold_time_seconds: negotiated.and_then(|n| u16::try_from(n.hold_time.as_secs()).ok()),
+            families: BTreeMap::new(),
+            established_count: self.fsm.counters().established,
+            last_error: self.fsm.last_error().map(|e| e.reason.to_string()),
+            update_faults: self.faults.clone(),
+        }
+    }
+}
+
+/// An attempt that failed is news once per reason for people who wait for the session; the FSM damps its repetition.
+fn log_attempt(name: &str, conn: ConnId, reason: &DownReason) {
+    match reason {
+        DownReason::TcpFailed(_) | DownReason::ConnectTimeout => {
+            tracing::debug!(peer = name, %conn, %reason, "connection attempt failed");
+        }
+        _ => tracing::warn!(peer = name, %conn, %reason, "session did not come up"),
+    }
+}
+
+fn push(conn: &mut Conn, message: &OutMessage, next_hops: &[Option<NextHop>; 2]) {
+    let place = message.next_hop_at.and_then(|(offset, len)| {
+        let own = if len == 4 { next_hops[0] } else { next_hops[1] };
+        own.map(|own| (offset, len, own.octets().0))
+    });
+    match place {
+        Some((offset, len, octets)) => {
+            conn.push_update(&message.bytes, Some((offset, &octets[..len.min(32)])))
+        }
+        None => conn.push_update(&message.bytes, None),
+    }
+}
+
+/// Our own address as a next hop, per family: the session's own end, and the other family's address on its link
+/// (RFC 2545 §3 for IPv6).
+fn own_next_hops(local: IpAddr, link: Option<&LocalLink>) -> [Option<NextHop>; 2] {
+    let v4 = match local {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => link.and_then(|l| l.v4),
+    };
+    let v6 = match local {
+        IpAddr::V6(address) if !address.is_unicast_link_local() => Some(address),
+        _ => link.and_then(|l| l.v6_global),
+    };
+    [
+        v4.map(NextHop::V4),
+        v6.map(|global| NextHop::V6 {
+            global,
+            link_local: None,
+        }),
+    ]
+}
+
+fn slot(id: ConnId) -> usize {
+    match id.initiator() {
+        Initiator::Local => 0,
+        Initiator::Remote => 1,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn dialled(
+    dialling: &mut Option<(ConnId, AbortOnDropHandle<std::io::Result<TcpStream>>)>,
+) -> std::io::Result<TcpStream> {
+    match dialling {
+        Some((_, task)) => task
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error))),
+        None => std::future::pending().await,
+    }
+}
+
+async fn local_link(starting: &mut Option<Starting>) -> Option<LocalLink> {
+    match starting {
+        Some(starting) => (&mut starting.link).await.ok().flatten(),
+        None => std::future::pending().await,
+    }
+}
+
+async fn readable(conn: &Option<Conn>) {
+    match conn {
+        Some(conn) => conn.readable().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn writable(conn: &Option<Conn>) {
+    match conn {
+        Some(conn) => conn.writable().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next UPDATE for the session that is up. Not polled while the connection still has bytes to write.
+async fn from_rib(up: &mut Option<Up>) -> Option<OutMessage> {
+    match up {
+        Some(up) => match up.queue.recv().await {
+            Some(message) => Some(message),
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}

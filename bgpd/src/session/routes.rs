@@ -1,0 +1,109 @@
+//! From a decoded UPDATE to what the RIB is told, RFC 7606 verdicts included.
+
+use bgp_core::rib::FamilyUpdate;
+use bgp_wire::{
+    AttributeFault, Family, NextHop, Nlri, NlriSlice, Notification, Treatment, Update, Verdict,
+};
+
+/// What one UPDATE tells the RIB.
+#[derive(Debug)]
+pub(super) enum Received {
+    Update(FamilyUpdate),
+    EndOfRib(Family),
+}
+
+/// What becomes of an UPDATE.
+#[derive(Debug)]
+pub(super) enum Translated {
+    Routes(Vec<Received>),
+    /// The session ends.
+    Reset(Notification),
+}
+
+/// UPDATE Message Error, Optional Attribute Error (RFC 4271 §6.3): how a family is given up when the session cannot
+/// go on without it (RFC 7606 §2 leaves the choice).
+const OPTIONAL_ATTRIBUTE_ERROR: (u8, u8) = (3, 9);
+
+/// `own` are our next hops towards this peer: a route via ourselves is none (RFC 4271 §6.3).
+pub(super) fn translate(update: &Update<'_>, own: &[Option<NextHop>; 2]) -> Translated {
+    let withdraw_all = match &update.verdict {
+        Verdict::Ok | Verdict::AttributeDiscard => false,
+        Verdict::TreatAsWithdraw => true,
+        Verdict::SessionReset(notification) => return Translated::Reset(notification.clone()),
+        Verdict::FamilyDisable(_) => {
+            let (code, subcode) = OPTIONAL_ATTRIBUTE_ERROR;
+            return Translated::Reset(Notification {
+                code,
+                subcode,
+                data: Vec::new(),
+            });
+        }
+    };
+    if let Some(family) = update.end_of_rib() {
+        return Translated::Routes(vec![Received::EndOfRib(family)]);
+    }
+    let mut received = Vec::new();
+    let mut add =
+        |family, withdrawn: Vec<Nlri>, announced: Option<(NlriSlice<'_>, Option<NextHop>)>| {
+            let mut out = FamilyUpdate {
+                family,
+                withdrawn,
+                announced: Vec::new(),
+                attributes: None,
+            };
+            if let Some((nlri, next_hop)) = announced {
+                let usable = next_hop
+                    .filter(|next_hop| !withdraw_all && !is_own(next_hop, own))
+                    .zip(update.attributes.clone());
+                match usable {
+                    Some((next_hop, attributes)) => {
+                        out.announced.extend(nlri.iter());
+                        out.attributes = Some((attributes, next_hop));
+                    }
+                    None => out.withdrawn.extend(nlri.iter()),
+                }
+            }
+            if !out.withdrawn.is_empty() || !out.announced.is_empty() {
+                received.push(Received::Update(out));
+            }
+        };
+    if let Some(unreach) = &update.mp_unreach {
+        add(unreach.family(), unreach.iter().collect(), None);
+    }
+    if let Some(reach) = &update.mp_reach {
+        add(
+            reach.family,
+            Vec::new(),
+            Some((reach.nlri, Some(reach.next_hop))),
+        );
+    }
+    add(
+        Family::Ipv4Unicast,
+        update.withdrawn.iter().collect(),
+        Some((update.announced, update.next_hop.map(NextHop::V4))),
+    );
+    Translated::Routes(received)
+}
+
+fn is_own(next_hop: &NextHop, own: &[Option<NextHop>; 2]) -> bool {
+    own.iter().flatten().any(|own| match (own, next_hop) {
+        (NextHop::V4(a), NextHop::V4(b)) => a == b,
+        (NextHop::V6 { global: a, .. }, NextHop::V6 { global: b, .. }) => a == b,
+        _ => false,
+    })
+}
+
+/// A bounded name for logs and counters: what was done about it, which attribute, why.
+pub(super) fn fault_label(fault: &AttributeFault) -> String {
+    let treatment = match fault.treatment {
+        Treatment::Ignore => "ignored",
+        Treatment::AttributeDiscard => "attribute-discard",
+        Treatment::TreatAsWithdraw => "treat-as-withdraw",
+        Treatment::FamilyDisable => "family-disable",
+        Treatment::SessionReset => "session-reset",
+    };
+    format!(
+        "{treatment}: attribute {}: {}",
+        fault.attr_type, fault.reason
+    )
+}

@@ -1,0 +1,386 @@
+//! The speaker as its host sees it: start, configure, originate, look in, stop.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use bgp_core::fsm::PeerSettings;
+use bgp_core::policy::{Chain, ImportContext, RouteSource};
+use bgp_core::rib::{Event, PathView, RibConfig, TableId};
+use ipnet::IpNet;
+use roadbed_api::agent::{FamilyCounts, PeerReport};
+use roadbed_api::kinds::AddressFamily;
+use roadbed_fib::{FibEvents, FibHandle, Source};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::kernel::{KernelConfig, KernelTask};
+use crate::listener::{self, ACCEPT_QUEUE, ListenError, Routes};
+use crate::rib_thread::{self, RibClosed, RibHandle, RibMessage};
+use crate::session::{Command, Context, Session};
+
+/// Commands that may wait for one session.
+const COMMAND_QUEUE: usize = 8;
+/// How long sessions may take to say goodbye.
+const STOP_DEADLINE: Duration = Duration::from_secs(3);
+
+/// What cannot change while the speaker runs.
+#[derive(Clone, Debug)]
+pub struct SpeakerOptions {
+    /// Our AS.
+    pub local_as: u32,
+    /// Our BGP Identifier.
+    pub router_id: Ipv4Addr,
+    /// Port to listen on; 0: do not listen.
+    pub listen_port: u16,
+    /// Keys hashes over what peers choose.
+    pub seed: u64,
+}
+
+/// What can.
+#[derive(Clone, Debug, Default)]
+pub struct SpeakerConfig {
+    /// By name.
+    pub peers: BTreeMap<String, PeerConfig>,
+    /// What the import policy `default` measures against.
+    pub import: ImportContext,
+    /// Source addresses of learned routes in the kernel: the node's own, IPv4 and IPv6.
+    pub prefsrc: [Option<IpAddr>; 2],
+    /// Whether learned routes go to the kernel.
+    pub install_routes: bool,
+}
+
+/// One peer, resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Name of the `BGPPeer`.
+    pub name: Arc<str>,
+    /// The peer's address.
+    pub address: IpAddr,
+    /// The peer's port.
+    pub port: u16,
+    /// Our end.
+    pub source_address: Option<IpAddr>,
+    /// What the FSM and the OPEN need.
+    pub settings: PeerSettings,
+    /// Import policy.
+    pub import: Chain,
+    /// Export policy.
+    pub export: Chain,
+}
+
+/// A route that this speaker originates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalRoute {
+    /// Destination.
+    pub prefix: IpNet,
+    /// What it is, for export policies.
+    pub source: RouteSource,
+}
+
+/// Everything that is to be originated; the speaker works out the difference.
+pub type Origination = Vec<LocalRoute>;
+
+/// The speaker cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// No listening socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// No thread for the RIB.
+    #[error("cannot start the RIB thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Routes of an earlier run stay until the peers have said what they have, or this long.
+const ADOPTION_DEADLINE: Duration = Duration::from_secs(60);
+
+struct Adopting {
+    fib: FibHandle,
+    since: Instant,
+}
+
+struct Running {
+    config: PeerConfig,
+    commands: mpsc::Sender<Command>,
+    task: JoinHandle<()>,
+}
+
+/// A running speaker. Dropping it aborts its tasks without a word to the peers; see [`Speaker::stop`].
+pub struct Speaker {
+    options: SpeakerOptions,
+    context: Context,
+    rib: RibHandle,
+    peers: BTreeMap<String, Running>,
+    originated: HashMap<IpNet, RouteSource>,
+    import: ImportContext,
+    routes: watch::Sender<Routes>,
+    kernel: watch::Sender<KernelConfig>,
+    /// Until what an earlier run left in the kernel is swept.
+    adopting: Option<Adopting>,
+    _listener: Option<AbortOnDropHandle<()>>,
+    _kernel_task: AbortOnDropHandle<()>,
+}
+
+impl Speaker {
+    /// Listens and starts the RIB, without peers. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When the port cannot be had.
+    pub fn start(
+        options: SpeakerOptions,
+        fib: FibHandle,
+        events: FibEvents,
+    ) -> Result<Self, StartError> {
+        let listener = match options.listen_port {
+            0 => None,
+            port => Some(listener::bind(port)?),
+        };
+        let (rib, kernel_queue) = rib_thread::start(RibConfig {
+            local_as: options.local_as,
+            router_id: options.router_id,
+            seed: options.seed,
+            assume_next_hops: false,
+        })?;
+        let (routes, routes_seen) = watch::channel(Routes::new());
+        let (kernel, kernel_config) = watch::channel(KernelConfig::default());
+        let kernel_task = KernelTask::new(
+            fib.clone(),
+            events,
+            rib.clone(),
+            kernel_queue,
+            kernel_config,
+        );
+        Ok(Self {
+            adopting: Some(Adopting {
+                fib: fib.clone(),
+                since: Instant::now(),
+            }),
+            context: Context {
+                rib: rib.clone(),
+                fib,
+                session_ids: Arc::new(AtomicU64::new(1)),
+            },
+            options,
+            rib,
+            peers: BTreeMap::new(),
+            originated: HashMap::new(),
+            import: ImportContext::default(),
+            routes,
+            kernel,
+            _listener: listener
+                .map(|l| AbortOnDropHandle::new(tokio::spawn(listener::run(l, routes_seen)))),
+            _kernel_task: AbortOnDropHandle::new(tokio::spawn(kernel_task.run())),
+        })
+    }
+
+    /// What the speaker was started with.
+    pub fn options(&self) -> &SpeakerOptions {
+        &self.options
+    }
+
+    /// Brings peers and policies to `config`. A peer is reset only when its address or its OPEN must change.
+    ///
+    /// # Errors
+    /// When the RIB thread has ended.
+    pub async fn configure(&mut self, config: SpeakerConfig) -> Result<(), RibClosed> {
+        let kernel = KernelConfig {
+            prefsrc: config.prefsrc,
+            install: config.install_routes,
+        };
+        self.kernel.send_if_modified(|old| {
+            let changed = *old != kernel;
+            *old = kernel;
+            changed
+        });
+        if self.import != config.import {
+            self.import = config.import.clone();
+            self.rib.event(Event::ImportContext(config.import)).await?;
+        }
+        let gone: Vec<String> = self
+            .peers
+            .iter()
+            .filter(|(name, running)| {
+                config
+                    .peers
+                    .get(*name)
+                    .is_none_or(|new| moved(&running.config, new))
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            if let Some(running) = self.peers.remove(&name) {
+                tracing::info!(peer = %name, "peer removed");
+                drop(
+                    running
+                        .commands
+                        .send(Command::Stop("peer removed from the configuration".into()))
+                        .await,
+                );
+            }
+        }
+        let mut routes = self.routes.borrow().clone();
+        routes.retain(|address, _| self.peers.values().any(|p| p.config.address == *address));
+        for (name, new) in config.peers {
+            match self.peers.get_mut(&name) {
+                Some(running) if running.config == new => {}
+                Some(running) => {
+                    running.config = new.clone();
+                    drop(
+                        running
+                            .commands
+                            .send(Command::Settings(Box::new(new)))
+                            .await,
+                    );
+                }
+                None => {
+                    tracing::info!(peer = %name, address = %new.address, peer_as = new.settings.remote_as, "peer added");
+                    let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
+                    let (accepted, accept_queue) = mpsc::channel(ACCEPT_QUEUE);
+                    routes.insert(new.address, accepted);
+                    let session = Session::new(new.clone(), self.context.clone());
+                    let running = Running {
+                        config: new,
+                        commands,
+                        task: tokio::spawn(session.run(command_queue, accept_queue)),
+                    };
+                    self.peers.insert(name, running);
+                }
+            }
+        }
+        self.routes.send_replace(routes);
+        Ok(())
+    }
+
+    /// Originates exactly these routes.
+    ///
+    /// # Errors
+    /// When the RIB thread has ended.
+    pub async fn originate(&mut self, routes: &[LocalRoute]) -> Result<(), RibClosed> {
+        let wanted: HashMap<IpNet, RouteSource> = routes
+            .iter()
+            .map(|r| (r.prefix.trunc(), r.source))
+            .collect();
+        let gone = self
+            .originated
+            .keys()
+            .filter(|p| !wanted.contains_key(*p))
+            .map(|p| (*p, None));
+        let new = wanted
+            .iter()
+            .filter(|(prefix, source)| self.originated.get(*prefix) != Some(source))
+            .map(|(prefix, source)| (*prefix, Some(*source)));
+        let changes: Vec<(IpNet, Option<RouteSource>)> = gone.chain(new).collect();
+        if !changes.is_empty() {
+            self.rib
+                .event(Event::Local(TableId::default(), changes))
+                .await?;
+        }
+        self.originated = wanted;
+        Ok(())
+    }
+
+    /// Every path of the RIB, or those of one prefix, with the reason why each is or is not best.
+    ///
+    /// # Errors
+    /// When the RIB thread has ended.
+    pub async fn paths(&self, only: Option<IpNet>) -> Result<Vec<PathView>, RibClosed> {
+        self.rib.ask(|reply| RibMessage::Paths(only, reply)).await
+    }
+
+    /// What is known of every peer, in the order of their names.
+    pub async fn reports(&self) -> Vec<PeerReport> {
+        let mut reports = Vec::new();
+        for running in self.peers.values() {
+            let (reply, answer) = oneshot::channel();
+            if running.commands.send(Command::Report(reply)).await.is_err() {
+                continue;
+            }
+            let Ok((mut report, session)) = answer.await else {
+                continue;
+            };
+            if let Some(session) = session
+                && let Ok(counters) = self
+                    .rib
+                    .ask(|reply| RibMessage::Counters(session, reply))
+                    .await
+            {
+                let families = [AddressFamily::Ipv4Unicast, AddressFamily::Ipv6Unicast];
+                for (family, counters) in families.into_iter().zip(counters) {
+                    let Some(counters) = counters else { continue };
+                    report.families.insert(
+                        family,
+                        FamilyCounts {
+                            received: counters.received,
+                            accepted: counters.accepted,
+                            advertised: counters.advertised,
+                            end_of_rib: counters.end_of_rib,
+                        },
+                    );
+                }
+            }
+            reports.push(report);
+        }
+        reports
+    }
+
+    /// Sweeps learned routes of an earlier run once every peer has sent End-of-RIB for each of its families, or the
+    /// deadline passed. To be called about once a second; true when that is behind.
+    pub async fn finish_adoption(&mut self) -> bool {
+        let Some(adopting) = &self.adopting else {
+            return true;
+        };
+        if adopting.since.elapsed() < ADOPTION_DEADLINE {
+            let reports = self.reports().await;
+            let through = |r: &PeerReport| {
+                !r.families.is_empty() && r.families.values().all(|f| f.end_of_rib)
+            };
+            if reports.len() < self.peers.len() || !reports.iter().all(through) {
+                return false;
+            }
+        }
+        if let Some(adopting) = self.adopting.take() {
+            // The writer only stops with the whole process.
+            adopting.fib.finish_adoption(Source::Bgp).await.ok();
+        }
+        true
+    }
+
+    /// Says goodbye to all peers (Cease, Administrative Shutdown; RFC 9003) and ends. Kernel routes stay.
+    pub async fn stop(mut self, message: &str) {
+        for running in self.peers.values() {
+            drop(
+                running
+                    .commands
+                    .send(Command::Stop(message.to_owned()))
+                    .await,
+            );
+        }
+        let all = async {
+            for running in self.peers.values_mut() {
+                // A session that panicked has nothing left to say.
+                (&mut running.task).await.ok();
+            }
+        };
+        if tokio::time::timeout(STOP_DEADLINE, all).await.is_err() {
+            tracing::warn!("some sessions did not end in time");
+        }
+    }
+}
+
+impl Drop for Speaker {
+    fn drop(&mut self) {
+        for running in self.peers.values() {
+            running.task.abort();
+        }
+    }
+}
+
+/// Whether the change means another TCP connection.
+fn moved(old: &PeerConfig, new: &PeerConfig) -> bool {
+    (old.address, old.port, old.source_address) != (new.address, new.port, new.source_address)
+}
