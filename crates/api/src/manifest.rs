@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::DeserializeOwned;
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{DuplicateKeyPolicy, MessageFormatter};
 
 use self::tree::{Data, Fault, Node, Place, Step, path_text, shown, unknown_field};
@@ -33,6 +34,8 @@ pub const MAX_DEPTH: usize = 32;
 /// Most problems that one manifest reports.
 pub const MAX_PROBLEMS: usize = 100;
 
+/// Most values of one document: far above what a resource has, and read within a second.
+const MAX_VALUES: usize = 250_000;
 /// Most problems of one document, each of which costs another look at it.
 const MAX_PER_DOCUMENT: usize = 20;
 /// A list as `kubectl get -o yaml` writes it.
@@ -239,6 +242,8 @@ fn options() -> serde_saphyr::Options {
             max_depth: MAX_DEPTH,
             flow_nesting_limit: MAX_DEPTH,
             max_documents: 2,
+            max_nodes: MAX_VALUES,
+            max_events: 4 * MAX_VALUES,
             max_aliases: 256,
             max_anchors: 256,
             max_merge_keys: 256,
@@ -552,17 +557,29 @@ fn explain(error: &serde_saphyr::Error) -> (Option<Place>, String) {
         serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
             format!("the key \"{}\" is given twice: keep one", shown(key))
         }
-        serde_saphyr::Error::Budget { breach, .. } => format!(
-            "is larger or deeper than a manifest may be ({breach:?}): write it without deep nesting and with few anchors"
-        ),
+        serde_saphyr::Error::Budget { breach, .. } => match breach {
+            BudgetBreach::Depth { .. } => too_deep(),
+            BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. } => {
+                format!("has more than {MAX_VALUES} values: split it into several documents")
+            }
+            _ => format!("exceeds a limit of manifests ({breach:?}): write it with few anchors"),
+        },
         serde_saphyr::Error::AliasReplayLimitExceeded { .. }
         | serde_saphyr::Error::AliasExpansionLimitExceeded { .. }
         | serde_saphyr::Error::AliasReplayStackDepthExceeded { .. } => {
             "its aliases (*name) repeat too much: write the values out".to_owned()
+        }
+        // The scanner has no error of its own for brackets beyond `flow_nesting_limit`.
+        serde_saphyr::Error::ExternalMessage { msg, .. } if msg == "recursion limit exceeded" => {
+            too_deep()
         }
         other => serde_saphyr::DefaultMessageFormatter
             .format_message(other)
             .into_owned(),
     };
     (place, message)
+}
+
+fn too_deep() -> String {
+    format!("is nested deeper than the {MAX_DEPTH} levels that a manifest may have")
 }
