@@ -104,7 +104,8 @@ struct Home {
 }
 
 fn run(mut home: Home, jobs: &Receiver<Job>, news: &watch::Sender<()>) {
-    let mut seen = None;
+    // What the last look found; nothing when nobody watched since, so that the first look is always news.
+    let mut seen: Option<Option<(Identity, i64)>> = None;
     loop {
         let job = if news.receiver_count() == 0 {
             jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -119,14 +120,16 @@ fn run(mut home: Home, jobs: &Receiver<Job>, news: &watch::Sender<()>) {
             Err(RecvTimeoutError::Timeout) => false,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        if news.receiver_count() > 0 {
-            let found = home.look();
-            // `data_version` tells of other connections only: a job of ours may have written as well.
-            if own && home.wrote() || found != seen {
-                news.send_replace(());
-            }
-            seen = found;
+        if news.receiver_count() == 0 {
+            seen = None;
+            continue;
         }
+        let found = Some(home.look());
+        // `data_version` tells of other connections only: a job of ours may have written as well.
+        if own && home.wrote() || found != seen {
+            news.send_replace(());
+        }
+        seen = found;
     }
 }
 
