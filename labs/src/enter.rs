@@ -1,7 +1,7 @@
 //! Runs a command inside a node: all namespaces of its first process, its root, its environment.
 //!
 //! ```text
-//! node-enter PID cmd ──setns(pid)──► node-enter-inner PID cmd ──setns(mnt, net, uts, ipc), exec──► cmd
+//! node-enter PID cmd ──setns(pid)──► node-enter-inner PID PARENT cmd ──setns(mnt, net, uts, ipc), exec──► cmd
 //! ```
 //! The outer half waits and passes the exit code on; when it dies, the kernel kills the inner half.
 
@@ -9,10 +9,12 @@ use std::fs::File;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+
+use crate::process;
 
 /// The verb of the outer half.
 pub(crate) const ENTER: &str = "node-enter";
@@ -40,7 +42,7 @@ fn outer(pid: &str, argv: &[String]) -> Result<ExitCode> {
     join(pid, "pid", CloneFlags::CLONE_NEWPID)?;
     let status = Command::new("/proc/self/exe")
         .arg0("roadbed-lab")
-        .args([INNER, pid])
+        .args([INNER, pid, &std::process::id().to_string()])
         .args(argv)
         .status()
         .context("start inside")?;
@@ -51,7 +53,14 @@ fn outer(pid: &str, argv: &[String]) -> Result<ExitCode> {
 }
 
 fn inner(pid: &str, argv: &[String]) -> Result<ExitCode> {
+    let [parent, argv @ ..] = argv else {
+        bail!("started by hand");
+    };
     set_pdeathsig(Signal::SIGKILL).context("set the death signal")?;
+    // Killed before the line above, the outer half would have sent nothing. /proc is still the machine's here.
+    if process::parent().map(|pid| pid.to_string()).as_ref() != Some(parent) || argv.is_empty() {
+        bail!("the caller is gone");
+    }
     // An `up` that listens for Ctrl-C has signals blocked; the command must not inherit that.
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     // The mount namespace last: it takes the machine's /proc away, and with it the other files.

@@ -81,9 +81,7 @@ pub(crate) struct Programs {
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Image> {
     let bare = repository(name);
-    IMAGES
-        .iter()
-        .find(|image| image.names.iter().any(|known| *known == bare))
+    IMAGES.iter().find(|image| image.names.contains(&bare))
 }
 
 /// Every known name, for a message.

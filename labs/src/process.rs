@@ -43,6 +43,17 @@ impl Process {
     }
 }
 
+/// Pid of the calling process's parent, in the namespace that `/proc` shows.
+pub(crate) fn parent() -> Option<i32> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
+}
+
 /// Waits until none of `processes` runs, at most `limit`; returns those that still do.
 pub(crate) fn wait_gone(processes: &[Process], limit: Duration) -> Vec<Process> {
     let deadline = Instant::now() + limit;
