@@ -21,6 +21,6 @@ pub use ledger::{
     AddressRequest, CommitError, ConfirmedBlock, KernelAttachment, Ledger, LedgerError,
     LedgerSettings, OpenOutcome, Opened, Reconciled, ReserveError, Reserved, Row, Usage,
 };
-pub use planner::{Action, Plan, PlanProblem, Tuning, View, confirmed_blocks, plan};
+pub use planner::{Action, Plan, PlanProblem, Tuning, View, confirmed_blocks, pending_block, plan};
 pub use pools::{PoolProblem, PoolView, check_new_pool, conditions, families, resolve};
 pub use slots::{Slot, choose_slot};

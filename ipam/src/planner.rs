@@ -21,8 +21,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use ipnet::IpNet;
-use roadbed_api::kinds::BlockState;
-use roadbed_api::{IpBlockSpec, Resource};
+use roadbed_api::kinds::{BlockOwner, BlockState, block_name};
+use roadbed_api::names::NODE_LABEL;
+use roadbed_api::{IpBlockSpec, Metadata, Resource};
 
 use crate::family::{Family, capacity, overlap};
 use crate::ledger::{ConfirmedBlock, Usage};
@@ -173,6 +174,25 @@ pub fn plan(view: &View<'_>, tuning: &Tuning) -> Plan {
         actions,
         problems: draft.problems,
     }
+}
+
+/// The object that an [`Action::Claim`] creates: its name is the range's, its label lets a node watch its own.
+pub fn pending_block(node: &str, cidr: IpNet, pool: &str) -> Resource<IpBlockSpec> {
+    let mut metadata = Metadata::named(block_name(&cidr));
+    metadata
+        .labels
+        .insert(NODE_LABEL.to_owned(), node.to_owned());
+    Resource::new(
+        metadata,
+        IpBlockSpec {
+            cidr,
+            pool: pool.to_owned(),
+            owner: BlockOwner {
+                node: node.to_owned(),
+            },
+            state: BlockState::Pending,
+        },
+    )
 }
 
 /// The blocks that addresses may be handed out from now, in the order of their ranges.

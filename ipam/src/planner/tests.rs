@@ -1,6 +1,5 @@
 use proptest::prelude::*;
-use roadbed_api::kinds::{BlockOwner, block_name};
-use roadbed_api::{Metadata, Timestamp};
+use roadbed_api::Timestamp;
 
 use super::*;
 use crate::pools::PoolProblem;
@@ -25,17 +24,12 @@ fn new_block(
     state: BlockState,
     created: u64,
 ) -> Resource<IpBlockSpec> {
-    let mut metadata = Metadata::named(block_name(&cidr));
-    metadata.uid = Some(format!("u{created}"));
-    metadata.resource_version = Some(created.to_string());
-    metadata.creation_timestamp = Some(Timestamp(format!("{created:09}")));
-    let spec = IpBlockSpec {
-        cidr,
-        pool: pool.into(),
-        owner: BlockOwner { node: node.into() },
-        state,
-    };
-    Resource::new(metadata, spec)
+    let mut block = pending_block(node, cidr, pool);
+    block.metadata.uid = Some(format!("u{created}"));
+    block.metadata.resource_version = Some(created.to_string());
+    block.metadata.creation_timestamp = Some(Timestamp(format!("{created:09}")));
+    block.spec.state = state;
+    block
 }
 
 fn used(in_use: u64, cooling: u64) -> Usage {
