@@ -347,6 +347,25 @@ fn lengths_and_values() {
     }
 }
 
+/// Lists of any length: whole entries pass, everything between does not.
+#[test]
+fn list_lengths() {
+    for (kind, flags, entry) in [(8, 0xc0, 4), (10, 0x80, 4), (16, 0xc0, 8), (32, 0xc0, 12)] {
+        for len in 0..40u8 {
+            let mut attribute = vec![flags, kind, len];
+            attribute.extend(1..=len);
+            let whole = len > 0 && len % entry == 0;
+            let expected = if whole { Expect::Ok } else { Withdraw };
+            check(
+                &format!("type {kind} length {len}"),
+                &IBGP,
+                &attribute,
+                expected,
+            );
+        }
+    }
+}
+
 #[test]
 fn two_octet_sessions_read_their_own_widths() {
     let path: &[u8] = &[0x40, 2, 4, 2, 1, 0xfd, 0xe9];

@@ -193,6 +193,9 @@ fn end_of_rib_markers() {
     check(&body(&[], &[&[0x80, 15, 4, 0, 2, 1, 0]], &[]), None);
     check(&body(&[8, 10], &[], &[]), None);
     check(&body(&[], &[ORIGIN], &[]), None);
+    // AS4_PATH alone leaves no attribute in canonical form, but the message was not empty.
+    let as4_only = body(&[], &[&[0xc0, 17, 6, 2, 1, 0, 1, 0, 0]], &[]);
+    assert_eq!(decode_update(&as4_only, &NARROW).end_of_rib(), None);
     check(&body(&[], &[&[0x80, 15, 3, 0, 1, 128]], &[]), None);
     check(&body(&[], &[ORIGIN, AS_PATH, NEXT_HOP], NLRI), None);
 }
