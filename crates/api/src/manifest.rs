@@ -8,21 +8,23 @@
 //! Each document becomes a tree that knows its lines (`tree`); what is wrong in it is taken out one by one until
 //! the rest is readable, and every finding is reported.
 
+mod error;
 mod tree;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::fmt;
 
 use serde::de::DeserializeOwned;
 use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{DuplicateKeyPolicy, MessageFormatter};
 
+pub use self::error::{ManifestError, ManifestErrors};
 use self::tree::{Data, Fault, Node, Place, Step, path_text, shown, unknown_field};
 use crate::kinds::{BgpConfigSpec, BgpPeerSpec, IpBlockSpec, IpPoolSpec, Kind};
 use crate::names::API_VERSION;
+use crate::problem::Problems;
 use crate::resource::{Metadata, Object, ObjectError, Spec};
 
 /// Longest manifest that is read, bytes.
@@ -41,97 +43,6 @@ const MAX_PER_DOCUMENT: usize = 20;
 /// A list as `kubectl get -o yaml` writes it.
 const LIST: &str = "List";
 const FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
-
-/// One problem of a manifest: where it is, what is wrong, what would be right.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct ManifestError {
-    /// Name of the file.
-    pub origin: String,
-    /// Which document of the file, from 1; empty ones do not count. 0: the file as a whole.
-    pub document: usize,
-    /// Line in the file, from 1.
-    pub line: Option<usize>,
-    /// Column in that line, from 1.
-    pub column: Option<usize>,
-    /// `IPPool/pods-v4`, as far as the document says.
-    pub object: Option<String>,
-    /// Path of the field, `spec.blockSize`; empty for the document as a whole.
-    pub path: String,
-    /// What is wrong and what to do.
-    pub message: String,
-}
-
-impl fmt::Display for ManifestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.origin)?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
-            if let Some(column) = self.column {
-                write!(f, ":{column}")?;
-            }
-        }
-        if self.document > 1 {
-            write!(f, ": document {}", self.document)?;
-        }
-        if let Some(object) = &self.object {
-            write!(f, ": {object}")?;
-        }
-        if !self.path.is_empty() {
-            write!(f, ": {}", self.path)?;
-        }
-        write!(f, ": {}", self.message)
-    }
-}
-
-/// Every problem of one or more manifests; one line each.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ManifestErrors(Vec<ManifestError>);
-
-impl ManifestErrors {
-    /// No problem yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Whether nothing was found.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// How many were found.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// The problems in the order of the text.
-    pub fn iter(&self) -> impl Iterator<Item = &ManifestError> {
-        self.0.iter()
-    }
-
-    /// Adds one.
-    pub fn push(&mut self, error: ManifestError) {
-        self.0.push(error);
-    }
-
-    /// Adds those of another manifest.
-    pub fn append(&mut self, mut other: ManifestErrors) {
-        self.0.append(&mut other.0);
-    }
-}
-
-impl fmt::Display for ManifestErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, error) in self.0.iter().enumerate() {
-            if i > 0 {
-                writeln!(f)?;
-            }
-            write!(f, "{error}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ManifestErrors {}
 
 /// The resources of a manifest, shape and values checked, in the order of the text. `origin` names the file in
 /// messages. Specs come back in their canonical form: what equals a default is left out.
@@ -172,7 +83,7 @@ pub fn parse(text: &str, origin: &str) -> Result<Vec<Object>, ManifestErrors> {
         }
         reader.document(at, chunk);
         if reader.errors.len() >= MAX_PROBLEMS {
-            reader.errors.0.truncate(MAX_PROBLEMS);
+            reader.errors.truncate(MAX_PROBLEMS);
             let message = "further problems are not shown".to_owned();
             reader.report(Where::default(), None, String::new(), message);
             break;
@@ -344,10 +255,7 @@ impl Reader<'_> {
             _ => None,
         };
         let object = object.as_deref();
-        let under = |path: &str| match prefix {
-            "" => path.to_owned(),
-            prefix => format!("{prefix}.{path}"),
-        };
+        let under = |path: &str| under(prefix, path);
         let mut kind = None;
         let before = self.errors.len();
         for entry in entries {
@@ -393,15 +301,18 @@ impl Reader<'_> {
             }
         }
         let metadata = self.part::<Metadata>(at, object, &node, "metadata", prefix);
-        let Some(kind) = kind else { return };
         let parts = match kind {
-            Kind::IPPool => self.parts::<IpPoolSpec>(at, object, &node, prefix),
-            Kind::IPBlock => self.parts::<IpBlockSpec>(at, object, &node, prefix),
-            Kind::BGPPeer => self.parts::<BgpPeerSpec>(at, object, &node, prefix),
-            Kind::BGPConfig => self.parts::<BgpConfigSpec>(at, object, &node, prefix),
+            Some(Kind::IPPool) => self.parts::<IpPoolSpec>(at, object, &node, prefix),
+            Some(Kind::IPBlock) => self.parts::<IpBlockSpec>(at, object, &node, prefix),
+            Some(Kind::BGPPeer) => self.parts::<BgpPeerSpec>(at, object, &node, prefix),
+            Some(Kind::BGPConfig) => self.parts::<BgpConfigSpec>(at, object, &node, prefix),
+            None => None,
         };
-        let (Some(metadata), Some((spec, status))) = (metadata, parts) else {
-            return;
+        let Some(metadata) = metadata else { return };
+        let mut problems = Problems::new();
+        let (Some(kind), Some((spec, status))) = (kind, parts) else {
+            metadata.validate(&mut problems);
+            return self.invalid(at, object, &node, prefix, &problems);
         };
         let found = Object {
             kind,
@@ -412,10 +323,7 @@ impl Reader<'_> {
         match found.validate() {
             Ok(()) => {}
             Err(ObjectError::Invalid { problems, .. }) => {
-                for problem in problems.iter() {
-                    let at = at.at(node.place_of(&problem.path));
-                    self.report(at, object, under(&problem.path), problem.message.clone());
-                }
+                self.invalid(at, object, &node, prefix, &problems);
             }
             Err(other) => self.report(at, object, under("spec"), other.to_string()),
         }
@@ -430,6 +338,22 @@ impl Reader<'_> {
         }
         if self.errors.len() == before {
             self.objects.push(found);
+        }
+    }
+
+    /// Reports what a validation found, each where its field stands.
+    fn invalid(
+        &mut self,
+        at: Where,
+        object: Option<&str>,
+        node: &Node,
+        prefix: &str,
+        problems: &Problems,
+    ) {
+        for problem in problems.iter() {
+            let at = at.at(node.place_of(&problem.path));
+            let path = under(prefix, &problem.path);
+            self.report(at, object, path, problem.message.clone());
         }
     }
 
@@ -495,10 +419,7 @@ impl Reader<'_> {
         field: &str,
         prefix: &str,
     ) -> Option<T> {
-        let root = match prefix {
-            "" => field.to_owned(),
-            prefix => format!("{prefix}.{field}"),
-        };
+        let root = under(prefix, field);
         let Some(part) = node.get(field) else {
             self.report(at, object, root, "is missing".to_owned());
             return None;
@@ -537,6 +458,14 @@ impl Reader<'_> {
             let cut = steps.iter().rposition(|s| matches!(s, Step::Key(_)));
             removed.push(steps[..=cut.unwrap_or(0)].to_vec());
         }
+    }
+}
+
+/// A path below another; the document itself has none.
+fn under(prefix: &str, path: &str) -> String {
+    match prefix {
+        "" => path.to_owned(),
+        prefix => format!("{prefix}.{path}"),
     }
 }
 

@@ -180,6 +180,17 @@ fn fields() {
 }
 
 #[test]
+fn metadata_is_checked_beside_a_wrong_spec() {
+    check(
+        &POOL.replace("pods-v4", "Pods").replace("26", "many"),
+        &[
+            "f.yaml:7:14: IPPool/Pods: spec.blockSize: is the text \"many\": expected a whole number from 0 to 255",
+            "f.yaml:4:9: IPPool/Pods: metadata.name: \"Pods\" is not a valid name: use lower-case letters, digits, '-' and '.', starting and ending with a letter or digit, at most 253 characters",
+        ],
+    );
+}
+
+#[test]
 fn every_document_is_looked_at() {
     let text = format!(
         "{}---\n\tnot yaml\n---\n{}---\n{POOL}",
