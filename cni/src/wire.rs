@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use roadbed_api::agent::{AttachmentKey, Reservation};
@@ -17,6 +18,10 @@ use roadbed_hostnet::{
 
 use crate::error::CniError;
 use crate::result::{CniResult, Interface, IpConfig, RouteConfig};
+
+/// The kernel brings up carrier and IPv6 addresses in the background: milliseconds, more on a node that starts a hundred
+/// pods at once.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A reservation whose every part was checked.
 #[derive(Debug)]
@@ -180,6 +185,7 @@ impl<'a> Wiring<'a> {
         }
         wiring.host.link_set_up(target, true)?;
         run_in(pod, || wire_pod_side(plan))??;
+        wiring.host.link_wait_running(target, SETTLE_TIMEOUT)?;
         Ok(wiring)
     }
 
@@ -224,7 +230,11 @@ fn wire_pod_side(plan: &Plan) -> Result<(), NetlinkError> {
         }
         pod.route_add(&Route::default_via(*gateway, link.ifindex))?;
     }
-    Ok(())
+    // ADD returns when it is true: whoever answers it may send at once.
+    pod.link_wait_running(LinkTarget::Index(link.ifindex), SETTLE_TIMEOUT)?;
+    plan.addresses
+        .iter()
+        .try_for_each(|(ip, _)| pod.addr_wait_local(*ip, SETTLE_TIMEOUT))
 }
 
 /// What is expected of a wired attachment; CHECK knows less than a repeated ADD.

@@ -130,6 +130,8 @@ fn the_pod_talks_once_the_agent_has_done_its_part() {
             ..Route::on_link(IpNet::from(pod), near)
         })
         .unwrap();
+        host.addr_wait_local(server, Duration::from_secs(5))
+            .unwrap();
         let receiver = run_in(node.host.ns(), || {
             UdpSocket::bind(SocketAddr::new(server, 5005)).unwrap()
         })

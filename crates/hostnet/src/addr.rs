@@ -26,7 +26,8 @@ pub struct Address {
 }
 
 impl Netlink {
-    /// Adds an address; fails if the link has it. IPv6: usable at once (IFA_F_NODAD).
+    /// Adds an address; fails if the link has it. IPv6: without duplicate address detection (IFA_F_NODAD),
+    /// yet usable only once [`Self::addr_wait_local`] says so.
     pub fn addr_add(&mut self, ifindex: u32, net: IpNet) -> Result<(), NetlinkError> {
         self.addr_new(ifindex, net, NLM_F_CREATE | NLM_F_EXCL)
     }

@@ -70,6 +70,16 @@ pub enum NetlinkError {
         /// Why not.
         reason: &'static str,
     },
+    /// The kernel did not finish something it had accepted.
+    #[error("{object} did not become {state} within {millis} ms")]
+    NotSettled {
+        /// What was waited for.
+        object: String,
+        /// In which state.
+        state: &'static str,
+        /// How long.
+        millis: u128,
+    },
     /// An argument the kernel would misread or truncate.
     #[error("{field} {value:?}: {reason}")]
     Invalid {

@@ -22,6 +22,7 @@ mod mac;
 mod neigh;
 pub mod netns;
 mod route;
+mod settle;
 mod socket;
 pub mod sockopt;
 pub mod sysctl;

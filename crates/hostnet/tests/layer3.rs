@@ -13,6 +13,8 @@ use roadbed_hostnet::{
     Ipv4Conf, LinkTarget, Netlink, Route, RouteFilter, RouteKind, TABLE_MAIN, sockopt, sysctl,
 };
 
+const PATIENCE: Duration = Duration::from_secs(5);
+
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
@@ -220,6 +222,8 @@ fn a_pod_reaches_its_host_over_static_neighbours() {
                 ..Route::on_link(address.into(), host)
             })
             .unwrap();
+        pair.b.addr_wait_local(address, PATIENCE).unwrap();
+        pair.a.addr_wait_local(host_address, PATIENCE).unwrap();
         assert_eq!(
             echo(&pair, SocketAddr::new(host_address, 5005)).ip(),
             address,
@@ -253,6 +257,41 @@ fn echo(pair: &Pair, server: SocketAddr) -> SocketAddr {
     })
     .unwrap();
     receiver.recv_from(&mut [0; 16]).unwrap().1
+}
+
+#[test]
+fn what_never_settles_is_named() {
+    let mut pair = Pair::new("settle");
+    let short = Duration::from_millis(20);
+    let target = LinkTarget::Index(pair.index_a);
+    pair.b
+        .link_set_up(LinkTarget::Index(pair.index_b), false)
+        .unwrap();
+    let error = loop {
+        match pair.a.link_wait_running(target, short) {
+            Ok(()) => std::thread::sleep(short),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(
+        error.contains("did not become operationally up within 20 ms"),
+        "{error}"
+    );
+    let error = pair
+        .a
+        .addr_wait_local(ip("fd00:9::1"), short)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("address fd00:9::1 did not become usable"),
+        "{error}"
+    );
+    assert!(
+        pair.a
+            .link_wait_running(LinkTarget::Name("nope"), short)
+            .unwrap_err()
+            .is_not_found()
+    );
 }
 
 #[test]

@@ -61,6 +61,11 @@ impl Pair {
         let index_b = b.link(LinkTarget::Name("b")).unwrap().ifindex;
         a.link_set_up(LinkTarget::Index(index_a), true).unwrap();
         b.link_set_up(LinkTarget::Index(index_b), true).unwrap();
+        let patience = std::time::Duration::from_secs(5);
+        a.link_wait_running(LinkTarget::Index(index_a), patience)
+            .unwrap();
+        b.link_wait_running(LinkTarget::Index(index_b), patience)
+            .unwrap();
         Self {
             ns_a,
             ns_b,
