@@ -5,6 +5,13 @@
 //! - [`negotiation`]: what two OPENs agree on
 //! - [`rib`]: Adj-RIB-In, Loc-RIB, next hops, best path, update groups
 //! - [`policy`]: route policies
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests start from some Instant, and bless recorded cases when asked to"
+    )
+)]
 
 pub mod fsm;
 pub mod negotiation;

@@ -1,0 +1,83 @@
+# Roadbed's commands. `make help` lists them; .ci/run is what CI runs.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
+# Progress bars for people, silence for logs.
+Q := $(shell [ -t 2 ] || echo -q)
+STEP := scripts/step
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+RUNNER := CARGO_TARGET_$(shell echo '$(HOST)' | tr 'a-z-' 'A-Z_')_RUNNER
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(shell sed -n 's/^name = "\(.*\)"/\1/p' fuzz/Cargo.toml | tail -n +2)
+DEMO := target/release/roadbed-demo
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: release ## two racks, three nodes, six pods in network namespaces; KEEP=1 leaves them up
+	@$(SUDO) $(DEMO) run $(if $(KEEP),--keep)
+
+.PHONY: demo-down
+demo-down: ## remove what `make demo KEEP=1` left up
+	@test -x $(DEMO) || $(MAKE) release
+	@$(SUDO) $(DEMO) down
+
+.PHONY: test
+test: packages fmt clippy arrows scripts build ## everything that must hold: format, clippy, crate arrows, all tests, docs
+	@scripts/setup nextest
+	@$(STEP) "tests" $(if $(SUDO),env $(RUNNER)="$(SUDO)") cargo nextest run $(Q) --workspace --profile ci
+	@$(STEP) "doc tests" cargo test $(Q) --workspace --doc
+	@$(STEP) "docs" env RUSTDOCFLAGS="-D warnings" cargo doc $(Q) --workspace --no-deps
+
+.PHONY: lint
+lint: packages fmt clippy ## format, clippy, and licences, bans, sources and advisories of dependencies
+	@scripts/setup deny
+	@$(STEP) "cargo deny" cargo deny --log-level warn check bans licenses sources
+	@scripts/advisories
+
+.PHONY: fuzz
+fuzz: packages ## every fuzz target for FUZZ_SECONDS (60) each
+	@scripts/setup fuzz
+	@set -e; for target in $(FUZZ_TARGETS); do \
+		mkdir -p fuzz/corpus/$$target; \
+		$(STEP) "fuzz $$target" cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -verbosity=0 -print_final_stats=1; \
+	done
+
+.PHONY: release
+release: packages ## optimised binaries in target/release
+	@$(STEP) "release binaries" cargo build $(Q) --release --workspace --bins
+
+# The steps, each of which works alone.
+
+.PHONY: packages
+packages:
+	@scripts/setup packages
+
+.PHONY: fmt
+fmt:
+	@$(STEP) "format" cargo fmt --all --check
+	@$(STEP) "format of the fuzz targets" cargo fmt --manifest-path fuzz/Cargo.toml --check
+
+.PHONY: clippy
+clippy:
+	@$(STEP) "clippy" cargo clippy $(Q) --workspace --all-targets -- -D warnings
+
+.PHONY: arrows
+arrows:
+	@$(STEP) "crate arrows" scripts/arrows
+
+.PHONY: scripts
+scripts:
+	@$(STEP) "scripts" shellcheck scripts/setup scripts/step scripts/arrows scripts/advisories .ci/run
+
+# The whole-program tests run the binaries that lie beside them.
+.PHONY: build
+build:
+	@$(STEP) "binaries" cargo build $(Q) --workspace --bins
