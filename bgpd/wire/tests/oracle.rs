@@ -8,7 +8,10 @@
     clippy::unwrap_used,
     reason = "a test that meets a broken invariant should stop there"
 )]
-#![allow(clippy::disallowed_methods, reason = "the oracle runs in a child process under a deadline")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the oracle runs in a child process under a deadline"
+)]
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -6,7 +6,10 @@
     clippy::unwrap_used,
     reason = "a test that meets a broken invariant should stop there"
 )]
-#![allow(clippy::disallowed_methods, reason = "asks the environment whether to write the seeds again")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "asks the environment whether to write the seeds again"
+)]
 
 use std::path::{Path, PathBuf};
 
