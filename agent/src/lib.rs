@@ -1,1 +1,28 @@
-//! The node daemon: starts the parts and carries messages between them.
+//! The node daemon: starts the parts and carries messages between them. Decides nothing itself: blocks are `ipam`'s,
+//! routes `bgp-core`'s and `fib`'s.
+//!
+//! ```text
+//!             store (SQLite, …)
+//!               ▲   │ watches
+//!        writes │   ▼
+//!               │  sync.rs ──Arc<Resources> (watch)──┬──────────────► bgp.rs: Speaker
+//!               │                                    ▼                  ▲ own blocks
+//!               └───────────────────────────── blocks.rs ──BlockView────┤ (watch)
+//!                                                    │ usage            ▼
+//!  plugin, roadbedctl ──HTTP──► api/ ──commands──► ledger.rs (thread)  fib: kernel routes
+//!                                 └──── attach.rs: reserve, commit, release ──► kernel.rs (links, neighbours), fib
+//! ```
+//! Channels are bounded. `ledger.rs` waits for nobody; everybody may wait for it. `sync.rs` waits only for the store,
+//! `blocks.rs` for store and ledger, `bgp.rs` for the speaker: no circle.
+
+pub mod api;
+pub mod attach;
+pub mod bgp;
+pub mod blocks;
+pub mod config;
+pub mod kernel;
+pub mod ledger;
+pub mod resources;
+pub mod run_dir;
+pub mod snapshot;
+pub mod sync;

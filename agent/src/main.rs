@@ -1,2 +1,212 @@
-//! Entry point.
-fn main() {}
+//! `roadbed-agent`: start-up from top to bottom, then wait for the end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use roadbed_agent::api::{self, App};
+use roadbed_agent::attach::Attachments;
+use roadbed_agent::blocks::Blocks;
+use roadbed_agent::config::{AgentConfig, Overrides};
+use roadbed_agent::run_dir::RunDir;
+use roadbed_agent::snapshot::Snapshots;
+use roadbed_agent::{bgp, blocks, kernel, ledger, sync};
+use roadbed_fib::{
+    Fib, FibHandle, FibOptions, RouteChange, RouteKind, RouteSpec, Source, WORST_METRIC,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How often the kernel is compared with the ledger.
+const AUDIT: Duration = Duration::from_secs(5);
+
+/// Roadbed's node daemon: addresses for pods, their routes, and BGP to the fabric.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Settings come from the file, then from the environment (ROADBED_NODE, ROADBED_RUN_DIR, ROADBED_STORE__PATH, …), then from flags.\nLog level: ROADBED_LOG=debug. State of a running agent: roadbedctl status."
+)]
+struct Args {
+    /// Node-local settings (TOML).
+    #[arg(
+        short,
+        long,
+        env = "ROADBED_AGENT_CONFIG",
+        default_value = "/etc/roadbed/agent.toml"
+    )]
+    config: PathBuf,
+    /// The node's name, in place of the file's.
+    #[arg(long)]
+    node: Option<String>,
+    /// Directory of socket, lock and ledger, in place of the file's.
+    #[arg(long)]
+    run_dir: Option<PathBuf>,
+    /// Directory of the snapshot, in place of the file's.
+    #[arg(long)]
+    state_dir: Option<PathBuf>,
+    /// Check the settings and exit: 0 when they are right.
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let overrides = Overrides {
+        node: args.node,
+        run_dir: args.run_dir,
+        state_dir: args.state_dir,
+    };
+    let config = AgentConfig::load(&args.config, &overrides)?;
+    if args.check {
+        println!("{}: ok, node {}", args.config.display(), config.node);
+        return Ok(());
+    }
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("ROADBED_LOG")
+                .unwrap_or_else(|_| "info".into()),
+        )
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(std::io::stderr)
+        .init();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(run(config))
+}
+
+async fn run(config: AgentConfig) -> Result<()> {
+    let run_dir = RunDir::lock(&config.run_dir)?;
+    run_dir.write_sysctls()?;
+    let boot_id = kernel::boot_id().context("cannot read the boot id")?;
+    let snapshots = Snapshots::new(&config.state_dir, &config.node, &boot_id)
+        .with_context(|| format!("state_dir: cannot make {}", config.state_dir.display()))?;
+
+    // What forwards already is adopted before anything else is decided.
+    let (fib, fib_events) = Fib::start(FibOptions::default())
+        .await
+        .context("cannot reach the kernel's routing tables")?;
+    let cool_down = Duration::from_secs(config.cool_down_seconds);
+    let (ledger, rows) = ledger::start(&run_dir.path().join("ledger.db"), &boot_id, cool_down)?;
+
+    let store = roadbed_store::open(&config.store).await.context("store")?;
+    let known = sync::start(store.clone(), snapshots, &config.node);
+    let blocks = blocks::start(
+        &config.node,
+        &config.labels,
+        store,
+        ledger.clone(),
+        known.clone(),
+    );
+    let attachments = Attachments::new(
+        ledger.clone(),
+        blocks.clone(),
+        fib.clone(),
+        config.prefsrc(),
+        config.mtu,
+    );
+    attachments.adopt(&rows).await?;
+    finish_adoption(&fib, Source::Pod);
+    tokio::spawn(back_blocks(fib.clone(), blocks.clone()));
+    tokio::spawn(audit(attachments.clone()));
+
+    let bgp = bgp::start(
+        &config,
+        known.clone(),
+        blocks.clone(),
+        fib.clone(),
+        fib_events,
+    );
+    let app = Arc::new(App {
+        started: Instant::now(),
+        attachments,
+        blocks,
+        ledger,
+        bgp: bgp.clone(),
+        fib,
+        known,
+        config,
+    });
+    let listener = run_dir.listen()?;
+    tracing::info!(node = %app.config.node, attachments = rows.len(), run_dir = %run_dir.path().display(), "agent started");
+    api::serve(listener, app, terminated())
+        .await
+        .context("local API")?;
+    bgp.stop().await;
+    tracing::info!("agent stopped; routes and pods stay as they are");
+    Ok(())
+}
+
+/// Own blocks are backed by `unreachable` with the worst metric: what no pod holds is not sent back to the fabric.
+async fn back_blocks(fib: FibHandle, blocks: Blocks) {
+    let mut view = blocks.watch();
+    let mut backed: Vec<ipnet::IpNet> = Vec::new();
+    let mut adopted = false;
+    loop {
+        let now = view.borrow_and_update().clone();
+        if now.known {
+            let wanted: Vec<ipnet::IpNet> = now.blocks.iter().map(|b| b.cidr).collect();
+            let gone = backed
+                .iter()
+                .filter(|b| !wanted.contains(b))
+                .map(|b| RouteChange::withdraw(Source::Block, *b));
+            let new = wanted.iter().map(|prefix| {
+                let spec = RouteSpec {
+                    prefix: *prefix,
+                    kind: RouteKind::Unreachable,
+                    prefsrc: None,
+                    metric: WORST_METRIC,
+                };
+                RouteChange::want(Source::Block, spec)
+            });
+            let changes = gone.chain(new).collect();
+            match fib.apply(changes).await {
+                Ok(report) => {
+                    for failure in report.failed {
+                        tracing::error!(prefix = %failure.prefix, reason = %failure.reason, "block not backed");
+                    }
+                }
+                Err(_) => return,
+            }
+            backed = wanted;
+            if !std::mem::replace(&mut adopted, true) {
+                finish_adoption(&fib, Source::Block);
+            }
+        }
+        if view.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn audit(attachments: Attachments) {
+    let mut interval = tokio::time::interval(AUDIT);
+    loop {
+        interval.tick().await;
+        attachments.audit().await;
+    }
+}
+
+async fn terminated() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Resolves only once all sources are through, which nobody here waits for.
+fn finish_adoption(fib: &FibHandle, source: Source) {
+    let fib = fib.clone();
+    tokio::spawn(async move {
+        // The writer only stops with the whole process.
+        fib.finish_adoption(source).await.ok();
+    });
+}

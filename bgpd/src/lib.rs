@@ -26,4 +26,4 @@ pub use speaker::{
 };
 
 pub use bgp_core::policy::{ImportContext, RouteSource};
-pub use bgp_core::rib::PathView;
+pub use bgp_core::rib::{PathView, best::Verdict};

@@ -62,7 +62,8 @@ async fn run(args: Args, resolved: config::Resolved) -> Result<()> {
     })
     .await
     .context("cannot reach the kernel's routing tables")?;
-    let mut speaker = Speaker::start(resolved.options.clone(), fib, events)?;
+    let mut speaker =
+        Speaker::start(resolved.options.clone(), fib, events).map_err(|refused| refused.0)?;
     speaker.configure(resolved.config).await?;
     speaker.originate(&resolved.local).await?;
     tracing::info!(

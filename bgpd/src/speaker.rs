@@ -130,22 +130,29 @@ impl Speaker {
     /// Listens and starts the RIB, without peers. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// When the port cannot be had.
+    /// When the port or a thread cannot be had; what was given comes back for another try.
     pub fn start(
         options: SpeakerOptions,
         fib: FibHandle,
         events: FibEvents,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, Box<(StartError, FibHandle, FibEvents)>> {
         let listener = match options.listen_port {
-            0 => None,
-            port => Some(listener::bind(port)?),
+            0 => Ok(None),
+            port => listener::bind(port).map(Some).map_err(StartError::from),
         };
-        let (rib, kernel_queue) = rib_thread::start(RibConfig {
-            local_as: options.local_as,
-            router_id: options.router_id,
-            seed: options.seed,
-            assume_next_hops: false,
-        })?;
+        let started = listener.and_then(|listener| {
+            let rib = rib_thread::start(RibConfig {
+                local_as: options.local_as,
+                router_id: options.router_id,
+                seed: options.seed,
+                assume_next_hops: false,
+            })?;
+            Ok((listener, rib))
+        });
+        let (listener, (rib, kernel_queue)) = match started {
+            Ok(started) => started,
+            Err(error) => return Err(Box::new((error, fib, events))),
+        };
         let (routes, routes_seen) = watch::channel(Routes::new());
         let (kernel, kernel_config) = watch::channel(KernelConfig::default());
         let kernel_task = KernelTask::new(

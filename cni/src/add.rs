@@ -94,6 +94,7 @@ fn wire(
     let request = CommitRequest {
         netns_cookie: cookie.to_owned(),
         host_ifindex: wiring.host_ifindex,
+        pod_mac: plan.pod_mac.to_string(),
     };
     let path = format!("{}/commit", key.path());
     let _: Attachment = agent::client(&conf.run_dir, COMMIT_TIMEOUT).post(&path, &request)?;

@@ -174,9 +174,7 @@ impl Conn {
     /// Sends what is begun and what is urgent, then closes; unread bytes are drained first, lest the kernel answer them
     /// with a reset that overtakes the NOTIFICATION. Bounded by [`LINGER`], in a task of its own.
     pub(super) fn close(mut self) {
-        if matches!(self.flush(), Ok(_) if !self.wants_write())
-            && self.read.is_empty()
-            && !self.has_unread()
+        if self.flush().is_ok() && !self.wants_write() && self.read.is_empty() && !self.has_unread()
         {
             return;
         }

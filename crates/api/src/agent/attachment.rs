@@ -151,6 +151,8 @@ pub struct CommitRequest {
     pub netns_cookie: String,
     /// Interface index of the host end.
     pub host_ifindex: u32,
+    /// MAC of the pod's end, for the host's neighbour entries.
+    pub pod_mac: String,
 }
 
 /// An attachment as the agent knows it.

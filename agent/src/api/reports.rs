@@ -1,0 +1,249 @@
+//! What the agent shows: put together from its parts at the moment of the question.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use roadbed_api::agent::{
+    ApiError, BlockReport, Count, ErrorCode, IpamReport, NodeStatus, PeerReport, PoolReport,
+    RouteOrigin, RouteReport, RouteRow,
+};
+use roadbed_api::{Condition, Timestamp};
+use roadbed_bgpd::{PathView, RouteSource};
+use roadbed_fib::{InstalledRoute, RouteKind, RouteState, Source};
+
+use super::App;
+
+/// When nodes count as converged whatever their peers do.
+const CONVERGENCE_DEADLINE: Duration = Duration::from_secs(60);
+
+pub(super) async fn status(app: &App) -> NodeStatus {
+    let identity = app.bgp.identity().await;
+    let known = app.known.borrow().clone();
+    let view = app.blocks.view();
+    let waiting = view.waiting_for();
+    let mut conditions = vec![
+        condition(
+            "Ready",
+            waiting.is_empty(),
+            "BlocksConfirmed",
+            "WaitingForBlocks",
+            &waiting.join(", "),
+        ),
+        condition(
+            "StoreReachable",
+            known.store.reachable,
+            "Reachable",
+            "Unreachable",
+            known.store.last_error.as_deref().unwrap_or_default(),
+        ),
+        condition(
+            "SpeakerRunning",
+            identity.options.is_some() && identity.problem.is_none(),
+            "Running",
+            "Problem",
+            identity.problem.as_deref().unwrap_or_default(),
+        ),
+    ];
+    let left_out = known
+        .resources
+        .as_ref()
+        .map(|r| r.problems.join("; "))
+        .unwrap_or_default();
+    let problems = [view.problems.join("; "), left_out];
+    let problems: Vec<&String> = problems.iter().filter(|p| !p.is_empty()).collect();
+    if !problems.is_empty() {
+        let message = problems.into_iter().cloned().collect::<Vec<_>>().join("; ");
+        conditions.push(condition(
+            "ResourcesValid",
+            false,
+            "Valid",
+            "Problem",
+            &message,
+        ));
+    }
+    NodeStatus {
+        node: app.config.node.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_seconds: app.started.elapsed().as_secs(),
+        as_number: identity.options.as_ref().map_or(0, |o| o.local_as),
+        router_id: identity.options.map(|o| o.router_id),
+        node_addresses: app.config.node_addresses.clone(),
+        store: known.store,
+        conditions,
+        peers: app.bgp.peers().await,
+    }
+}
+
+fn condition(kind: &str, holds: bool, yes: &str, no: &str, message: &str) -> Condition {
+    Condition {
+        r#type: kind.to_owned(),
+        status: if holds { "True" } else { "False" }.to_owned(),
+        reason: if holds { yes } else { no }.to_owned(),
+        message: if holds {
+            String::new()
+        } else {
+            message.to_owned()
+        },
+        last_transition_time: Timestamp::default(),
+    }
+}
+
+/// What convergence waits for; empty once every peer sent End-of-RIB, there is no peer, or time is up.
+pub(super) async fn convergence(app: &App) -> Vec<String> {
+    if app.started.elapsed() >= CONVERGENCE_DEADLINE {
+        return Vec::new();
+    }
+    if app.known.borrow().resources.is_none() {
+        return vec!["resources from the store".into()];
+    }
+    if let Some(problem) = app.bgp.identity().await.problem {
+        return vec![problem];
+    }
+    let through = |peer: &PeerReport| {
+        !peer.families.is_empty() && peer.families.values().all(|f| f.end_of_rib)
+    };
+    let peers = app.bgp.peers().await;
+    if peers.is_empty() || peers.iter().any(through) {
+        return Vec::new();
+    }
+    vec!["End-of-RIB from a peer".into()]
+}
+
+pub(super) async fn ipam(app: &App) -> Result<IpamReport, ApiError> {
+    let view = app.blocks.view();
+    let cidrs = view.own.iter().map(|b| b.spec.cidr).collect();
+    let usage = app
+        .ledger
+        .usage(cidrs)
+        .await
+        .map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))?;
+    let resources = app.known.borrow().resources.clone();
+    let slots: BTreeMap<&str, u128> = resources
+        .iter()
+        .flat_map(|r| &r.pools)
+        .map(|p| (p.name(), p.spec.slots()))
+        .collect();
+    let mut blocks: Vec<BlockReport> = view
+        .own
+        .iter()
+        .map(|block| {
+            let usage = usage.get(&block.spec.cidr).copied().unwrap_or_default();
+            BlockReport {
+                cidr: block.spec.cidr,
+                pool: block.spec.pool.clone(),
+                state: block.spec.state,
+                capacity: usage.capacity,
+                in_use: usage.in_use,
+                cooling: usage.cooling,
+            }
+        })
+        .collect();
+    blocks.sort_by_key(|b| b.cidr);
+    Ok(IpamReport {
+        node: app.config.node.clone(),
+        pools: view
+            .pools
+            .iter()
+            .map(|pool| PoolReport {
+                name: pool.name.clone(),
+                cidr: pool.cidr,
+                block_size: pool.block_len,
+                slots: Count(slots.get(pool.name.as_str()).copied().unwrap_or(0)),
+                usable: pool.usable.is_ok(),
+                reason: pool.usable.as_ref().err().map(ToString::to_string),
+            })
+            .collect(),
+        blocks,
+    })
+}
+
+pub(super) async fn routes(app: &App) -> Result<RouteReport, ApiError> {
+    let installed = app
+        .fib
+        .dump()
+        .await
+        .map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))?;
+    let links = crate::attach::link_names().await?;
+    let kernel: BTreeMap<(IpNet, Source), &InstalledRoute> = installed
+        .iter()
+        .filter_map(|route| Some(((route.key.prefix, route.source?), route)))
+        .collect();
+    let mut rows: Vec<RouteRow> = installed
+        .iter()
+        .filter(|route| route.source == Some(Source::Pod))
+        .map(|route| RouteRow {
+            prefix: route.key.prefix,
+            origin: RouteOrigin::Pod,
+            peer: None,
+            via: route.route.as_ref().and_then(|r| via(&r.kind, &links)),
+            as_path: None,
+            best: true,
+            why: "a pod of this node".into(),
+            installed: Some(is_installed(route)),
+            install_error: install_error(route),
+        })
+        .collect();
+    rows.extend(
+        app.bgp
+            .paths()
+            .await
+            .iter()
+            .map(|path| bgp_row(path, &kernel)),
+    );
+    rows.sort_by(|a, b| (a.prefix, !a.best, a.origin).cmp(&(b.prefix, !b.best, b.origin)));
+    Ok(RouteReport {
+        node: app.config.node.clone(),
+        routes: rows,
+    })
+}
+
+fn bgp_row(path: &PathView, kernel: &BTreeMap<(IpNet, Source), &InstalledRoute>) -> RouteRow {
+    let best = matches!(path.verdict, roadbed_bgpd::Verdict::Best(_));
+    let (origin, source) = match path.source {
+        RouteSource::OwnBlock => (RouteOrigin::Block, Some(Source::Block)),
+        RouteSource::Node => (RouteOrigin::Node, None),
+        RouteSource::Static => (RouteOrigin::Static, None),
+        RouteSource::Learned => (RouteOrigin::Bgp, Some(Source::Bgp)),
+    };
+    let route = source
+        .filter(|_| best)
+        .map(|source| kernel.get(&(path.prefix, source)).copied());
+    let mut why = path.verdict.to_string();
+    if let Some(rejected) = path.rejected {
+        why = format!("{why} ({rejected})");
+    }
+    RouteRow {
+        prefix: path.prefix,
+        origin,
+        peer: path.peer.as_ref().map(ToString::to_string),
+        via: path.next_hop.map(|next_hop| next_hop.to_string()),
+        as_path: path.peer.is_some().then(|| path.as_path.clone()),
+        best,
+        why,
+        installed: route.map(|route| route.is_some_and(is_installed)),
+        install_error: route.flatten().and_then(install_error),
+    }
+}
+
+fn is_installed(route: &InstalledRoute) -> bool {
+    matches!(route.state, RouteState::Installed | RouteState::Stale)
+}
+
+fn install_error(route: &InstalledRoute) -> Option<String> {
+    match &route.state {
+        RouteState::Failed(reason) => Some(reason.clone()),
+        RouteState::Installed | RouteState::Stale => None,
+    }
+}
+
+fn via(kind: &RouteKind, links: &BTreeMap<u32, String>) -> Option<String> {
+    match kind {
+        RouteKind::Device { ifindex } => Some(match links.get(ifindex) {
+            Some(name) => format!("dev {name}"),
+            None => format!("dev index {ifindex}"),
+        }),
+        RouteKind::Via(hops) => hops.first().map(|hop| hop.gateway.to_string()),
+        RouteKind::Unreachable => None,
+    }
+}

@@ -1,0 +1,374 @@
+//! ADD's two phases and DEL, as the agent does them: ledger, host end of the link, host routes, in the order that leaves
+//! nothing behind when any step fails.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
+use ipnet::IpNet;
+use roadbed_api::agent::{
+    ApiError, Attachment, AttachmentKey, AttachmentList, AttachmentState, CommitRequest, ErrorCode,
+    Released, Reservation, ReserveRequest,
+};
+use roadbed_api::names::{GATEWAY_V4, GATEWAY_V6, attachment_mac, host_ifname, ifalias};
+use roadbed_fib::{FibHandle, RouteChange, RouteKind, RouteSpec, Source};
+use roadbed_hostnet::{MacAddr, NetlinkError};
+use roadbed_ipam::{CommitError, LedgerError, ReserveError, Row};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::blocks::Blocks;
+use crate::kernel;
+use crate::ledger::{LedgerGone, LedgerHandle};
+
+/// Metric of pod routes: before anything learned.
+const METRIC: u32 = 0;
+
+/// Does the work of the attachment routes of the local API.
+#[derive(Clone)]
+pub struct Attachments {
+    ledger: LedgerHandle,
+    blocks: Blocks,
+    fib: FibHandle,
+    /// Source addresses of the host routes, IPv4 and IPv6.
+    prefsrc: [Option<IpAddr>; 2],
+    /// MTU set in the configuration.
+    mtu: Option<u32>,
+    busy: Busy,
+}
+
+/// Serialises what happens to one attachment: a DEL may come before its ADD has finished.
+#[derive(Clone, Default)]
+struct Busy(Arc<Mutex<HashMap<AttachmentKey, Arc<tokio::sync::Mutex<()>>>>>);
+
+impl Busy {
+    async fn lock(&self, key: &AttachmentKey) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self
+                .0
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            locks.entry(key.clone()).or_default().clone()
+        };
+        lock.lock_owned().await
+    }
+}
+
+impl Attachments {
+    /// With these settings of the node.
+    pub fn new(
+        ledger: LedgerHandle,
+        blocks: Blocks,
+        fib: FibHandle,
+        prefsrc: [Option<IpAddr>; 2],
+        mtu: Option<u32>,
+    ) -> Self {
+        Self {
+            ledger,
+            blocks,
+            fib,
+            prefsrc,
+            mtu,
+            busy: Busy::default(),
+        }
+    }
+
+    /// The first phase of ADD.
+    ///
+    /// # Errors
+    /// A wrong request, no address, or a fault below.
+    pub async fn reserve(&self, request: ReserveRequest) -> Result<Reservation, ApiError> {
+        if let Some(problem) = request.key.problem() {
+            return Err(ApiError::new(ErrorCode::Invalid, problem));
+        }
+        let pod_mac = match &request.mac {
+            Some(mac) => mac
+                .parse::<MacAddr>()
+                .map_err(|error| ApiError::new(ErrorCode::Invalid, format!("mac: {error}")))?,
+            None => MacAddr(attachment_mac(&request.key, 1)),
+        };
+        let _busy = self.busy.lock(&request.key).await;
+        let view = self.blocks.view();
+        if !view.known {
+            return Err(ApiError::new(
+                ErrorCode::NotReady,
+                "the agent does not know this node's blocks yet: the store was not reached since its start",
+            ));
+        }
+        let key = request.key.clone();
+        let mtu = match request.mtu.or(self.mtu) {
+            Some(mtu) => mtu,
+            None => blocking(kernel::underlay_mtu)
+                .await?
+                .map_err(kernel_error)?,
+        };
+        let reserved = match self.ledger.reserve(request, view).await.map_err(gone)? {
+            Ok(reserved) => reserved,
+            Err(error) => {
+                // Perhaps a block can be had.
+                self.blocks.plan_soon();
+                return Err(reserve_error(&error));
+            }
+        };
+        if let Some(old) = reserved.replaced {
+            tracing::info!(container_id = %key.container_id, "the container has a new network namespace: unwiring the former one");
+            self.unwire(&old).await?;
+        }
+        self.blocks.plan_soon();
+        Ok(Reservation {
+            state: reserved.row.state,
+            addresses: reserved.row.addresses,
+            mtu,
+            host_ifname: host_ifname(&key),
+            host_alias: ifalias(&key),
+            host_mac: MacAddr(attachment_mac(&key, 0)).to_string(),
+            pod_mac: pod_mac.to_string(),
+            gateway_v4: GATEWAY_V4,
+            gateway_v6: GATEWAY_V6,
+            key,
+        })
+    }
+
+    /// The second phase of ADD: returns when neighbours and routes are in the kernel.
+    ///
+    /// # Errors
+    /// The reservation is gone, the link is not ours, or a fault below.
+    pub async fn commit(
+        &self,
+        key: AttachmentKey,
+        request: CommitRequest,
+    ) -> Result<Attachment, ApiError> {
+        let pod_mac = request
+            .pod_mac
+            .parse::<MacAddr>()
+            .map_err(|error| ApiError::new(ErrorCode::Invalid, format!("podMac: {error}")))?;
+        let _busy = self.busy.lock(&key).await;
+        let Some(row) = self.ledger.get(key.clone()).await.map_err(gone)? else {
+            return Err(ApiError::new(
+                ErrorCode::Conflict,
+                CommitError::NotReserved.to_string(),
+            ));
+        };
+        let ifindex = request.host_ifindex;
+        let wired = row.clone();
+        blocking(move || kernel::wire_host_end(&wired, ifindex, pod_mac))
+            .await?
+            .map_err(kernel_error)?;
+        let report = self
+            .fib
+            .apply(self.routes(&row, Some(ifindex)))
+            .await
+            .map_err(internal)?;
+        if let Some(failure) = report.failed.first() {
+            let message = format!("host route {}: {}", failure.prefix, failure.reason);
+            self.withdraw(&row).await?;
+            return Err(ApiError::new(ErrorCode::Kernel, message));
+        }
+        match self
+            .ledger
+            .commit(key, request.netns_cookie, ifindex)
+            .await
+            .map_err(gone)?
+        {
+            Ok(row) => {
+                tracing::info!(container_id = %row.key.container_id, addresses = ?row.addresses, dev = %row.host_ifname, "attached");
+                Ok(attachment(row))
+            }
+            Err(error) => {
+                self.withdraw(&row).await?;
+                Err(match error {
+                    CommitError::Ledger(error) => ledger_error(&error),
+                    other => ApiError::new(ErrorCode::Conflict, other.to_string()),
+                })
+            }
+        }
+    }
+
+    /// DEL: routes first, then the link, then the addresses, so that no address is free while something still uses it.
+    ///
+    /// # Errors
+    /// A fault below; the addresses stay reserved then.
+    pub async fn release(&self, key: AttachmentKey) -> Result<Released, ApiError> {
+        let _busy = self.busy.lock(&key).await;
+        let row = self.ledger.get(key.clone()).await.map_err(gone)?;
+        let existed = match &row {
+            Some(row) => {
+                self.unwire(row).await?;
+                true
+            }
+            None => {
+                let key = key.clone();
+                blocking(move || kernel::unwire(&key))
+                    .await?
+                    .map_err(kernel_error)?
+            }
+        };
+        if row.is_some() {
+            self.ledger
+                .release(key.clone())
+                .await
+                .map_err(gone)?
+                .map_err(|error| ledger_error(&error))?;
+            tracing::info!(container_id = %key.container_id, "detached");
+        }
+        self.blocks.plan_soon();
+        Ok(Released { existed })
+    }
+
+    /// All attachments of the node.
+    ///
+    /// # Errors
+    /// When the ledger's thread has ended.
+    pub async fn list(&self) -> Result<AttachmentList, ApiError> {
+        let rows = self.ledger.list().await.map_err(gone)?;
+        Ok(AttachmentList {
+            attachments: rows.into_iter().map(attachment).collect(),
+        })
+    }
+
+    /// Wants the routes of attachments that are there, so that those of a former agent are adopted.
+    ///
+    /// # Errors
+    /// When the route writer has ended.
+    pub async fn adopt(&self, rows: &[Row]) -> Result<(), ApiError> {
+        let changes = rows
+            .iter()
+            .filter(|row| row.state == AttachmentState::Committed)
+            .flat_map(|row| self.routes(row, row.host_ifindex))
+            .collect();
+        let report = self.fib.apply(changes).await.map_err(internal)?;
+        for failure in report.failed {
+            tracing::error!(prefix = %failure.prefix, reason = %failure.reason, "pod route not installed");
+        }
+        Ok(())
+    }
+
+    /// Follows the kernel: links that vanished or appeared without us, plugins that never committed.
+    pub async fn audit(&self) {
+        let Ok(Some(reconciled)) = self.ledger.reconcile().await else {
+            return;
+        };
+        let gone = reconciled
+            .released
+            .iter()
+            .flat_map(|row| self.routes(row, None));
+        let there = reconciled.added.iter().chain(&reconciled.corrected);
+        let there = there.flat_map(|row| self.routes(row, row.host_ifindex));
+        let changes: Vec<RouteChange> = gone.chain(there).collect();
+        if !changes.is_empty() {
+            // The writer only stops with the whole process.
+            self.fib.apply_and_forget(changes).await.ok();
+            self.blocks.plan_soon();
+        }
+        for row in self.ledger.expired().await.unwrap_or_default() {
+            let _busy = self.busy.lock(&row.key).await;
+            tracing::warn!(container_id = %row.key.container_id, "a plugin never came back to commit: undoing its work");
+            // It may have come back while we waited for the lock.
+            let current = self.ledger.get(row.key.clone()).await.ok().flatten();
+            if current.as_ref() == Some(&row) && self.unwire(&row).await.is_ok() {
+                self.ledger.release_row(row).await.ok();
+            }
+        }
+    }
+
+    async fn unwire(&self, row: &Row) -> Result<(), ApiError> {
+        self.withdraw(row).await?;
+        let key = row.key.clone();
+        blocking(move || kernel::unwire(&key))
+            .await?
+            .map_err(kernel_error)?;
+        Ok(())
+    }
+
+    async fn withdraw(&self, row: &Row) -> Result<(), ApiError> {
+        let report = self
+            .fib
+            .apply(self.routes(row, None))
+            .await
+            .map_err(internal)?;
+        match report.failed.first() {
+            Some(failure) => Err(ApiError::new(
+                ErrorCode::Kernel,
+                format!("host route {}: {}", failure.prefix, failure.reason),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Host routes of an attachment over a link, or their removal.
+    fn routes(&self, row: &Row, ifindex: Option<u32>) -> Vec<RouteChange> {
+        let change = |address: &IpAddr| {
+            let prefix = IpNet::from(*address);
+            match ifindex {
+                None => RouteChange::withdraw(Source::Pod, prefix),
+                Some(ifindex) => RouteChange::want(
+                    Source::Pod,
+                    RouteSpec {
+                        prefix,
+                        kind: RouteKind::Device { ifindex },
+                        prefsrc: self.prefsrc[usize::from(address.is_ipv6())],
+                        metric: METRIC,
+                    },
+                ),
+            }
+        };
+        row.addresses.iter().map(change).collect()
+    }
+}
+
+fn attachment(row: Row) -> Attachment {
+    Attachment {
+        key: row.key,
+        state: row.state,
+        pod: row.pod,
+        addresses: row.addresses,
+        host_ifname: row.host_ifname,
+        host_ifindex: row.host_ifindex,
+    }
+}
+
+/// Runs what may block for long on a thread for that.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))
+}
+
+fn reserve_error(error: &ReserveError) -> ApiError {
+    let code = match error {
+        ReserveError::NoPool | ReserveError::NoBlock { .. } => ErrorCode::NotReady,
+        ReserveError::PoolFull { .. } => ErrorCode::PoolFull,
+        ReserveError::Ledger(_) => ErrorCode::Internal,
+    };
+    ApiError::new(code, error.to_string())
+}
+
+fn kernel_error(error: NetlinkError) -> ApiError {
+    ApiError::new(ErrorCode::Kernel, error.to_string())
+}
+
+fn ledger_error(error: &LedgerError) -> ApiError {
+    ApiError::new(ErrorCode::Internal, error.to_string())
+}
+
+fn gone(error: LedgerGone) -> ApiError {
+    ApiError::new(ErrorCode::Internal, error.to_string())
+}
+
+fn internal(error: roadbed_fib::FibError) -> ApiError {
+    ApiError::new(ErrorCode::Internal, error.to_string())
+}
+
+/// Names of our host links, by index.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub async fn link_names() -> Result<std::collections::BTreeMap<u32, String>, ApiError> {
+    let attachments = blocking(kernel::attachments).await?.map_err(kernel_error)?;
+    Ok(attachments
+        .into_iter()
+        .map(|a| (a.host_ifindex, a.host_ifname))
+        .collect())
+}

@@ -1,0 +1,380 @@
+//! Runs the speaker on what the resources and the blocks say: peers that select this node, routes of this node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use roadbed_api::agent::PeerReport;
+use roadbed_api::kinds::DEFAULT_BGP_PORT;
+use roadbed_bgpd::config::{peer_config, seed};
+use roadbed_bgpd::{
+    ImportContext, LocalRoute, PathView, RouteSource, Speaker, SpeakerConfig, SpeakerOptions,
+    StartError,
+};
+use roadbed_fib::{FibEvents, FibHandle};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::blocks::{BlockView, Blocks};
+use crate::config::AgentConfig;
+use crate::resources::Resources;
+use crate::sync::Known;
+
+/// Questions that may wait.
+const QUEUE: usize = 32;
+/// Pause between attempts to get the listening socket.
+const RETRY: Duration = Duration::from_secs(2);
+
+enum Question {
+    Peers(oneshot::Sender<Vec<PeerReport>>),
+    Paths(oneshot::Sender<Vec<PathView>>),
+    Identity(oneshot::Sender<Identity>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// Who the speaker is, and what keeps it from starting.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// Its options, once it runs.
+    pub options: Option<SpeakerOptions>,
+    /// Why it does not run, or what needs a person's eye.
+    pub problem: Option<String>,
+}
+
+/// Speaks to the task.
+#[derive(Clone)]
+pub struct Bgp {
+    questions: mpsc::Sender<Question>,
+}
+
+impl Bgp {
+    async fn ask<T: Default>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> T {
+        let (reply, answer) = oneshot::channel();
+        if self.questions.send(question(reply)).await.is_err() {
+            return T::default();
+        }
+        answer.await.unwrap_or_default()
+    }
+
+    /// Every peer of this node.
+    pub async fn peers(&self) -> Vec<PeerReport> {
+        self.ask(Question::Peers).await
+    }
+
+    /// Every path of the RIB.
+    pub async fn paths(&self) -> Vec<PathView> {
+        self.ask(Question::Paths).await
+    }
+
+    /// Who the speaker is.
+    pub async fn identity(&self) -> Identity {
+        self.ask(Question::Identity).await
+    }
+
+    /// Says goodbye to the peers.
+    pub async fn stop(&self) {
+        self.ask(Question::Stop).await
+    }
+}
+
+struct Task {
+    config: AgentConfig,
+    known: watch::Receiver<Known>,
+    blocks: Blocks,
+    /// Until the speaker starts.
+    fib: Option<(FibHandle, FibEvents)>,
+    speaker: Option<Speaker>,
+    problem: Option<String>,
+}
+
+/// Starts the task; it runs until it is told to stop.
+pub fn start(
+    config: &AgentConfig,
+    known: watch::Receiver<Known>,
+    blocks: Blocks,
+    fib: FibHandle,
+    events: FibEvents,
+) -> Bgp {
+    let (questions, queue) = mpsc::channel(QUEUE);
+    let task = Task {
+        config: config.clone(),
+        known,
+        blocks,
+        fib: Some((fib, events)),
+        speaker: None,
+        problem: None,
+    };
+    tokio::spawn(task.run(queue));
+    Bgp { questions }
+}
+
+impl Task {
+    async fn run(mut self, mut questions: mpsc::Receiver<Question>) {
+        let mut known = self.known.clone();
+        let mut view = self.blocks.watch();
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        let mut retry = tokio::time::interval(RETRY);
+        let mut adopted = false;
+        loop {
+            tokio::select! {
+                question = questions.recv() => match question {
+                    Some(Question::Stop(reply)) => {
+                        if let Some(speaker) = self.speaker.take() {
+                            speaker.stop("agent stopped").await;
+                        }
+                        reply.send(()).ok();
+                        return;
+                    }
+                    Some(question) => self.answer(question).await,
+                    None => return,
+                },
+                changed = known.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.apply().await;
+                }
+                changed = view.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.apply().await;
+                }
+                _ = retry.tick(), if self.speaker.is_none() => self.apply().await,
+                _ = second.tick(), if !adopted => if let Some(speaker) = &mut self.speaker {
+                    adopted = speaker.finish_adoption().await;
+                },
+            }
+        }
+    }
+
+    async fn answer(&mut self, question: Question) {
+        match question {
+            Question::Peers(reply) => {
+                let reports = match &self.speaker {
+                    Some(speaker) => speaker.reports().await,
+                    None => Vec::new(),
+                };
+                drop(reply.send(reports));
+            }
+            Question::Paths(reply) => {
+                let paths = match &self.speaker {
+                    Some(speaker) => speaker.paths(None).await.unwrap_or_default(),
+                    None => Vec::new(),
+                };
+                drop(reply.send(paths));
+            }
+            Question::Identity(reply) => drop(reply.send(Identity {
+                options: self.speaker.as_ref().map(|s| s.options().clone()),
+                problem: self.problem.clone(),
+            })),
+            Question::Stop(reply) => drop(reply.send(()).ok()),
+        }
+    }
+
+    /// Brings the speaker to what is known now.
+    async fn apply(&mut self) {
+        let Some(resources) = self.known.borrow().resources.clone() else {
+            return;
+        };
+        let problem = self.try_apply(&resources).await.err();
+        if let Some(problem) = problem
+            .as_ref()
+            .filter(|p| self.problem.as_ref() != Some(p))
+        {
+            tracing::error!(%problem, "BGP");
+        }
+        self.problem = problem;
+    }
+
+    async fn try_apply(&mut self, resources: &Arc<Resources>) -> Result<(), String> {
+        let options = options(&self.config, resources)?;
+        if self.speaker.is_none() {
+            let Some((fib, events)) = self.fib.take() else {
+                return Err("the speaker ended".into());
+            };
+            match Speaker::start(options.clone(), fib, events) {
+                Ok(speaker) => self.speaker = Some(speaker),
+                Err(refused) => {
+                    let (error, fib, events) = *refused;
+                    self.fib = Some((fib, events));
+                    return Err(start_problem(&error));
+                }
+            }
+            tracing::info!(local_as = options.local_as, router_id = %options.router_id, port = options.listen_port, "speaker started");
+        }
+        let Some(speaker) = &mut self.speaker else {
+            return Ok(());
+        };
+        let running = speaker.options();
+        let restart = (running.local_as, running.router_id, running.listen_port)
+            != (options.local_as, options.router_id, options.listen_port);
+        let (config, mut problems) = speaker_config(&self.config, resources, running);
+        let routes = origination(&self.config, &self.blocks.view());
+        let closed = "the RIB thread has ended: restart the agent";
+        speaker.configure(config).await.map_err(|_| closed)?;
+        speaker.originate(&routes).await.map_err(|_| closed)?;
+        if restart {
+            problems.push(
+                "a changed AS, router id or listen port takes effect when the agent restarts"
+                    .into(),
+            );
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems.join("; "))
+        }
+    }
+}
+
+fn start_problem(error: &StartError) -> String {
+    format!("the speaker cannot start, trying again: {error}")
+}
+
+/// Who this node is in BGP.
+fn options(config: &AgentConfig, resources: &Resources) -> Result<SpeakerOptions, String> {
+    let bgp = resources.bgp.as_ref().map(|c| &c.spec);
+    let local_as = config
+        .as_number
+        .or(bgp.and_then(|b| b.as_number))
+        .ok_or("no AS: set as_number in the agent's file or asNumber in BGPConfig/default")?;
+    let router_id = config.bgp_id().ok_or(
+        "no BGP Identifier: set router_id or an IPv4 address in node_addresses in the agent's file",
+    )?;
+    Ok(SpeakerOptions {
+        local_as,
+        router_id,
+        listen_port: bgp.and_then(|b| b.listen_port).unwrap_or(DEFAULT_BGP_PORT),
+        seed: seed(),
+    })
+}
+
+/// Peers that select this node, and what is wrong with any.
+fn speaker_config(
+    config: &AgentConfig,
+    resources: &Resources,
+    options: &SpeakerOptions,
+) -> (SpeakerConfig, Vec<String>) {
+    let mut peers = BTreeMap::new();
+    let mut by_address = BTreeMap::new();
+    let mut problems = Vec::new();
+    for peer in &resources.peers {
+        let selected = peer
+            .spec
+            .node_selector
+            .as_ref()
+            .is_none_or(|s| s.matches(&config.labels));
+        if !selected {
+            continue;
+        }
+        if let Some(other) = by_address.insert(peer.spec.address, peer.name()) {
+            problems.push(format!(
+                "BGPPeer/{} has the address {} of BGPPeer/{other} too and is left out: delete one, or narrow its nodeSelector",
+                peer.name(),
+                peer.spec.address
+            ));
+            by_address.insert(peer.spec.address, other);
+            continue;
+        }
+        let resolved = peer_config(peer.name(), &peer.spec, options.local_as, options.router_id);
+        peers.insert(peer.name().to_owned(), resolved);
+    }
+    let bgp = resources.bgp.as_ref().map(|c| &c.spec);
+    let speaker = SpeakerConfig {
+        peers,
+        import: ImportContext {
+            pools: resources.pools.iter().map(|p| p.spec.cidr).collect(),
+            node_prefixes: resources.node_prefixes(),
+            accept_default_route: bgp.is_some_and(|b| b.accept_default_route),
+        },
+        prefsrc: config.prefsrc(),
+        install_routes: true,
+    };
+    (speaker, problems)
+}
+
+/// Own confirmed blocks and node addresses.
+fn origination(config: &AgentConfig, view: &BlockView) -> Vec<LocalRoute> {
+    let blocks = view.blocks.iter().map(|block| LocalRoute {
+        prefix: block.cidr,
+        source: RouteSource::OwnBlock,
+    });
+    let node = config.node_addresses.iter().map(|address| LocalRoute {
+        prefix: IpNet::from(*address),
+        source: RouteSource::Node,
+    });
+    blocks.chain(node).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roadbed_api::{Metadata, Resource};
+
+    fn config() -> AgentConfig {
+        let json = serde_json::json!({
+            "node": "n1", "labels": {"rack": "r1"}, "node_addresses": ["10.255.0.11"], "store": {"kind": "memory"},
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn peer(name: &str, spec: serde_json::Value) -> Resource<roadbed_api::BgpPeerSpec> {
+        Resource::new(Metadata::named(name), serde_json::from_value(spec).unwrap())
+    }
+
+    #[test]
+    fn peers_are_selected_by_labels_and_addresses_are_used_once() {
+        let resources = Resources {
+            peers: vec![
+                peer(
+                    "a",
+                    serde_json::json!({"address": "192.0.2.1", "asNumber": 65101, "nodeSelector": {"matchLabels": {"rack": "r1"}}}),
+                ),
+                peer(
+                    "b",
+                    serde_json::json!({"address": "192.0.2.2", "asNumber": 65101, "nodeSelector": {"matchLabels": {"rack": "r2"}}}),
+                ),
+                peer(
+                    "c",
+                    serde_json::json!({"address": "192.0.2.1", "asNumber": 65102}),
+                ),
+            ],
+            ..Resources::default()
+        };
+        let options = SpeakerOptions {
+            local_as: 65001,
+            router_id: [10, 255, 0, 11].into(),
+            listen_port: 179,
+            seed: 0,
+        };
+        let (speaker, problems) = speaker_config(&config(), &resources, &options);
+        assert_eq!(speaker.peers.keys().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(problems.len(), 1);
+        assert!(
+            problems[0].contains("BGPPeer/c") && problems[0].contains("BGPPeer/a"),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
+    fn what_keeps_the_speaker_from_starting_is_named() {
+        let mut config = config();
+        assert!(
+            options(&config, &Resources::default())
+                .unwrap_err()
+                .contains("as_number")
+        );
+        config.as_number = Some(65001);
+        assert_eq!(
+            options(&config, &Resources::default()).unwrap().listen_port,
+            179
+        );
+        config.node_addresses.clear();
+        assert!(
+            options(&config, &Resources::default())
+                .unwrap_err()
+                .contains("router_id")
+        );
+    }
+}

@@ -1,0 +1,335 @@
+//! Claims, confirms and gives back blocks: carries out what `ipam::plan` says against the store, one compare-and-swap
+//! at a time, and publishes the blocks that addresses may come from.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use roadbed_api::kinds::{BlockState, IpBlockSpec, IpPoolStatus};
+use roadbed_api::names::NODE_LABEL;
+use roadbed_api::{Kind, Resource, Timestamp};
+use roadbed_ipam::{
+    Action, ConfirmedBlock, Family, PoolView, Tuning, View, conditions, confirmed_blocks, families,
+    pending_block, plan, resolve,
+};
+use roadbed_store::{Labels, Store, StoreError};
+use tokio::sync::{Notify, watch};
+
+use crate::ledger::LedgerHandle;
+use crate::resources::Resources;
+use crate::sync::Known;
+
+/// Plans are made anew this often without any other cause: a full pool may have room again, a block may be empty.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Rounds of plan and act per cause; each round has a bounded number of actions.
+const MAX_ROUNDS: usize = 32;
+
+/// Blocks and pools as ADD sees them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BlockView {
+    /// Families that a pod gets an address of.
+    pub families: Vec<Family>,
+    /// Where addresses come from; announced, too.
+    pub blocks: Vec<ConfirmedBlock>,
+    /// All own blocks, whatever their state.
+    pub own: Vec<Resource<IpBlockSpec>>,
+    /// All pools and whether this node may use them.
+    pub pools: Vec<PoolView>,
+    /// What cannot be helped by a plan.
+    pub problems: Vec<String>,
+    /// Whether blocks are known at all: from the store, or from a snapshot of this boot.
+    pub known: bool,
+}
+
+impl BlockView {
+    /// What is missing before pods can be started; empty when nothing is.
+    pub fn waiting_for(&self) -> Vec<String> {
+        if self.families.is_empty() {
+            return vec!["an IPPool that this node may use".into()];
+        }
+        let missing =
+            |family: &&Family| !self.blocks.iter().any(|b| Family::of(&b.cidr) == **family);
+        self.families
+            .iter()
+            .filter(missing)
+            .map(|family| format!("a confirmed {family} block"))
+            .collect()
+    }
+}
+
+/// Speaks to the task.
+#[derive(Clone)]
+pub struct Blocks {
+    view: watch::Receiver<Arc<BlockView>>,
+    wanted: Arc<Notify>,
+}
+
+impl Blocks {
+    /// The blocks as of now.
+    pub fn view(&self) -> Arc<BlockView> {
+        self.view.borrow().clone()
+    }
+
+    /// Wakes whenever the view changes.
+    pub fn watch(&self) -> watch::Receiver<Arc<BlockView>> {
+        self.view.clone()
+    }
+
+    /// Plans soon: usage changed.
+    pub fn plan_soon(&self) {
+        self.wanted.notify_one();
+    }
+}
+
+struct Task {
+    node: String,
+    labels: BTreeMap<String, String>,
+    store: Arc<dyn Store>,
+    ledger: LedgerHandle,
+    known: watch::Receiver<Known>,
+    view: watch::Sender<Arc<BlockView>>,
+    wanted: Arc<Notify>,
+    /// Own blocks as last read or written.
+    own: Vec<Resource<IpBlockSpec>>,
+}
+
+/// Starts the task; it runs until the process ends.
+pub fn start(
+    node: &str,
+    labels: &BTreeMap<String, String>,
+    store: Arc<dyn Store>,
+    ledger: LedgerHandle,
+    known: watch::Receiver<Known>,
+) -> Blocks {
+    let (view, receiver) = watch::channel(Arc::new(BlockView::default()));
+    let wanted = Arc::new(Notify::new());
+    let task = Task {
+        node: node.to_owned(),
+        labels: labels.clone(),
+        store,
+        ledger,
+        known,
+        view,
+        wanted: wanted.clone(),
+        own: Vec::new(),
+    };
+    tokio::spawn(task.run());
+    Blocks {
+        view: receiver,
+        wanted,
+    }
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut known = self.known.clone();
+        loop {
+            let now = known.borrow_and_update().clone();
+            if let Some(resources) = now.resources {
+                if !now.store.reachable {
+                    // Nobody else can claim our blocks while they are in the store: what we last knew still holds.
+                    self.merge_unreachable(&resources);
+                    self.publish(&resources, Vec::new());
+                } else if let Err(error) = self.converge(&resources).await {
+                    tracing::warn!(%error, "blocks not brought up to date, trying again");
+                }
+            }
+            tokio::select! {
+                changed = known.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = self.wanted.notified() => {}
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+        }
+    }
+
+    fn merge_unreachable(&mut self, resources: &Resources) {
+        if self.own.is_empty() {
+            self.own.clone_from(&resources.blocks);
+        }
+    }
+
+    /// Plans and acts until nothing is left to do.
+    async fn converge(&mut self, resources: &Resources) -> Result<(), StoreError> {
+        let pools = resolve(&resources.pools, &self.labels);
+        self.write_conditions(resources, &pools).await;
+        self.own = self.list(true).await?;
+        let mut problems = Vec::new();
+        for _ in 0..MAX_ROUNDS {
+            let mut plan = self.plan(&pools, None).await;
+            if plan.actions.contains(&Action::NeedListing) {
+                let all = self.list(false).await?;
+                plan = self.plan(&pools, Some(&all)).await;
+            }
+            problems = plan.problems.iter().map(ToString::to_string).collect();
+            plan.actions.retain(|action| *action != Action::NeedListing);
+            if plan.actions.is_empty() {
+                break;
+            }
+            for action in plan.actions {
+                match self.act(&action, resources).await {
+                    // Another node was faster, or something changed meanwhile: read again, plan again.
+                    Err(
+                        StoreError::AlreadyExists { .. }
+                        | StoreError::Conflict { .. }
+                        | StoreError::NotFound { .. },
+                    ) => {
+                        self.own = self.list(true).await?;
+                        break;
+                    }
+                    other => other?,
+                }
+            }
+        }
+        self.publish(resources, problems);
+        Ok(())
+    }
+
+    async fn plan(
+        &self,
+        pools: &[PoolView],
+        all: Option<&[Resource<IpBlockSpec>]>,
+    ) -> roadbed_ipam::Plan {
+        let cidrs: Vec<IpNet> = self.own.iter().map(|b| b.spec.cidr).collect();
+        // The ledger's thread ends only with the process.
+        let usage = self.ledger.usage(cidrs).await.unwrap_or_default();
+        plan(
+            &View {
+                node: &self.node,
+                pools,
+                own_blocks: &self.own,
+                usage: &usage,
+                all_blocks: all,
+            },
+            &Tuning::default(),
+        )
+    }
+
+    async fn act(&mut self, action: &Action, resources: &Resources) -> Result<(), StoreError> {
+        match action {
+            Action::NeedListing => {}
+            Action::Claim { cidr, pool } => {
+                let block = pending_block(&self.node, *cidr, pool);
+                let created = self.store.create(block.to_object()).await?;
+                tracing::info!(block = %cidr, %pool, "block claimed");
+                self.remember(created);
+            }
+            Action::Confirm { name } => {
+                self.set_state(name, BlockState::Confirmed).await?;
+            }
+            Action::Release { name } => {
+                // No address may be handed out of it from before the write on.
+                if let Some(block) = self.own.iter_mut().find(|b| b.name() == name) {
+                    block.spec.state = BlockState::Releasing;
+                }
+                self.publish(resources, Vec::new());
+                if let Some(block) = self.own.iter_mut().find(|b| b.name() == name) {
+                    block.spec.state = BlockState::Confirmed;
+                }
+                self.set_state(name, BlockState::Releasing).await?;
+            }
+            Action::Delete { name } => {
+                let Some(block) = self.own.iter().find(|b| b.name() == name) else {
+                    return Ok(());
+                };
+                let (uid, revision) = (
+                    block.metadata.uid.clone().unwrap_or_default(),
+                    block.metadata.resource_version.clone().unwrap_or_default(),
+                );
+                self.store
+                    .delete(Kind::IPBlock, name, &uid, &revision)
+                    .await?;
+                tracing::info!(block = %block.spec.cidr, "block given back");
+                self.own.retain(|b| b.name() != name);
+            }
+        }
+        Ok(())
+    }
+
+    async fn set_state(&mut self, name: &str, state: BlockState) -> Result<(), StoreError> {
+        let Some(block) = self.own.iter().find(|b| b.name() == name) else {
+            return Ok(());
+        };
+        let mut block = block.clone();
+        block.spec.state = state;
+        let updated = self.store.update(block.to_object()).await?;
+        tracing::info!(block = %block.spec.cidr, ?state, "block state changed");
+        self.remember(updated);
+        Ok(())
+    }
+
+    fn remember(&mut self, object: roadbed_api::Object) {
+        if let Ok(block) = object.typed::<IpBlockSpec>() {
+            self.own.retain(|b| b.name() != block.name());
+            self.own.push(block);
+        }
+    }
+
+    async fn list(&self, own: bool) -> Result<Vec<Resource<IpBlockSpec>>, StoreError> {
+        let labels = if own {
+            Labels::from([(NODE_LABEL.to_owned(), self.node.clone())])
+        } else {
+            Labels::new()
+        };
+        let listing = self.store.list(Kind::IPBlock, &labels).await?;
+        Ok(listing
+            .objects
+            .iter()
+            .filter_map(|o| o.typed().ok())
+            .collect())
+    }
+
+    /// Every node comes to the same answer, so it does not matter who writes it.
+    async fn write_conditions(&self, resources: &Resources, pools: &[PoolView]) {
+        let now = Timestamp(jiff_now());
+        for pool in &resources.pools {
+            let Some(view) = pools.iter().find(|v| v.name == pool.name()) else {
+                continue;
+            };
+            let (Some(conditions), Some(uid)) = (conditions(pool, view, &now), &pool.metadata.uid)
+            else {
+                continue;
+            };
+            let Ok(status) = serde_json::to_value(IpPoolStatus { conditions }) else {
+                continue;
+            };
+            if let Err(error) = self
+                .store
+                .update_status(Kind::IPPool, pool.name(), uid, status)
+                .await
+            {
+                tracing::debug!(%error, pool = pool.name(), "pool condition not written");
+            }
+        }
+    }
+
+    fn publish(&self, resources: &Resources, problems: Vec<String>) {
+        let pools = resolve(&resources.pools, &self.labels);
+        let view = BlockView {
+            families: families(&pools),
+            blocks: confirmed_blocks(&self.node, &pools, &self.own),
+            own: self.own.clone(),
+            pools,
+            problems,
+            known: true,
+        };
+        self.view.send_if_modified(|old| {
+            if **old == view {
+                return false;
+            }
+            for problem in view.problems.iter().filter(|p| !old.problems.contains(p)) {
+                tracing::warn!(%problem, "addresses");
+            }
+            *old = Arc::new(view);
+            true
+        });
+    }
+}
+
+fn jiff_now() -> String {
+    format!("{:.6}", jiff::Timestamp::now())
+}

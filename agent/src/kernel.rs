@@ -1,0 +1,120 @@
+//! What the agent does with links and neighbours: blocking calls, made on threads that may block. Routes are `fib`'s.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use roadbed_api::agent::AttachmentKey;
+use roadbed_api::names::{HOST_IFNAME_PREFIX, ROUTE_PROTOCOL, ifalias, parse_ifalias};
+use roadbed_hostnet::{LinkTarget, MacAddr, Netlink, NetlinkError, RouteFilter, TABLE_MAIN};
+use roadbed_ipam::{KernelAttachment, Row};
+
+/// MTU where no link says otherwise (Ethernet).
+const DEFAULT_MTU: u32 = 1500;
+
+/// The attachments that the kernel has: links with our alias, and the pod routes over them.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn attachments() -> Result<Vec<KernelAttachment>, NetlinkError> {
+    let mut netlink = Netlink::open()?;
+    let mut addresses: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
+    let filter = RouteFilter {
+        table: Some(TABLE_MAIN),
+        protocol: Some(ROUTE_PROTOCOL),
+        ifindex: None,
+    };
+    for route in netlink.routes(filter)? {
+        let host = route.dst.prefix_len() == route.dst.max_prefix_len();
+        if let (true, None, Some(ifindex)) = (host, route.gateway, route.ifindex) {
+            addresses.entry(ifindex).or_default().push(route.dst.addr());
+        }
+    }
+    let links = netlink.links(HOST_IFNAME_PREFIX)?;
+    Ok(links
+        .into_iter()
+        .filter_map(|link| {
+            Some(KernelAttachment {
+                key: parse_ifalias(link.alias.as_deref()?)?,
+                addresses: addresses.remove(&link.ifindex).unwrap_or_default(),
+                host_ifname: link.name,
+                host_ifindex: link.ifindex,
+            })
+        })
+        .collect())
+}
+
+/// The smallest MTU of the links that lead out of the node.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn underlay_mtu() -> Result<u32, NetlinkError> {
+    let links = Netlink::open()?.links("")?;
+    let outside = links
+        .iter()
+        .filter(|link| {
+            link.up
+                && link.mac.is_some()
+                && link.name != "lo"
+                && !link.name.starts_with(HOST_IFNAME_PREFIX)
+        })
+        // A bridge of another tool leads nowhere by itself.
+        .filter(|link| {
+            link.kind
+                .as_deref()
+                .is_none_or(|kind| kind == "veth" || kind == "bond" || kind == "vlan")
+        });
+    Ok(outside.map(|link| link.mtu).min().unwrap_or(DEFAULT_MTU))
+}
+
+/// Makes the host end speak to its pod: a permanent neighbour per address. The link must carry our mark.
+///
+/// # Errors
+/// The link is gone or not ours, or the kernel refuses.
+pub fn wire_host_end(row: &Row, ifindex: u32, pod_mac: MacAddr) -> Result<(), NetlinkError> {
+    let mut netlink = Netlink::open()?;
+    let link = netlink.link(LinkTarget::Index(ifindex))?;
+    let mark = ifalias(&row.key);
+    if link.alias.as_deref() != Some(mark.as_str()) {
+        return Err(NetlinkError::NotOurs {
+            name: link.name,
+            ifindex,
+            found: link.alias,
+            expected: mark,
+        });
+    }
+    for address in &row.addresses {
+        netlink.neigh_replace(ifindex, *address, pod_mac)?;
+    }
+    Ok(())
+}
+
+/// Deletes the host end of an attachment, and with it the pod's; whether there was one.
+///
+/// # Errors
+/// A link of that name is not ours, or the kernel refuses.
+pub fn unwire(key: &AttachmentKey) -> Result<bool, NetlinkError> {
+    let mut netlink = Netlink::open()?;
+    let mark = ifalias(key);
+    match netlink.link_by_alias(&mark)? {
+        Some(link) => netlink.link_delete_marked(LinkTarget::Index(link.ifindex), &mark),
+        None => Ok(false),
+    }
+}
+
+/// Identifies the boot: what the run directory holds counts within one.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn boot_id() -> std::io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?
+        .trim()
+        .to_owned())
+}
+
+/// Time since boot, suspended time included: the ledger's clock.
+pub fn since_boot() -> std::time::Duration {
+    let clock = nix::time::ClockId::CLOCK_BOOTTIME;
+    nix::time::clock_gettime(clock)
+        .map(Into::into)
+        .unwrap_or_default()
+}

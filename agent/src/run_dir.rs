@@ -1,0 +1,169 @@
+//! The run directory: made, locked against a second agent, with its socket.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use roadbed_api::names::{SOCKET_NAME, SYSCTLS_NAME};
+use thiserror::Error;
+use tokio::net::UnixListener;
+
+/// The run directory cannot be used.
+#[derive(Debug, Error)]
+pub enum RunDirError {
+    /// Another agent has it.
+    #[error(
+        "run_dir {dir}: another roadbed-agent (pid {pid}) runs on this directory: stop it, or give this one a run_dir of its own"
+    )]
+    Busy {
+        /// The directory.
+        dir: String,
+        /// From the lock file.
+        pid: String,
+    },
+    /// The system refuses.
+    #[error("run_dir: cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+/// A locked run directory. The lock ends with the process, whatever ends it.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl RunDir {
+    /// Makes the directory and locks it.
+    ///
+    /// # Errors
+    /// When another agent holds it, or the system refuses.
+    pub fn lock(path: &Path) -> Result<Self, RunDirError> {
+        let fail = |action, path: &Path| {
+            let path = path.display().to_string();
+            move |source| RunDirError::Io {
+                action,
+                path,
+                source,
+            }
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(path)
+            .map_err(fail("create", path))?;
+        let lock_path = path.join("agent.lock");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(fail("open", &lock_path))?;
+        let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+                let mut pid = String::new();
+                // Only for the message.
+                file.read_to_string(&mut pid).ok();
+                return Err(RunDirError::Busy {
+                    dir: path.display().to_string(),
+                    pid: pid.trim().chars().filter(char::is_ascii_digit).collect(),
+                });
+            }
+            Err((_, errno)) => return Err(fail("lock", &lock_path)(errno.into())),
+        };
+        let written = lock
+            .set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| writeln!(lock, "{}", std::process::id()));
+        written.map_err(fail("write", &lock_path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the socket, in place of one that an earlier agent left: the lock says that none listens there.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn listen(&self) -> Result<UnixListener, RunDirError> {
+        let path = self.path.join(SOCKET_NAME);
+        let fail = |action| {
+            let path = path.display().to_string();
+            move |source| RunDirError::Io {
+                action,
+                path,
+                source,
+            }
+        };
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(fail("remove")(error));
+            }
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path).map_err(fail("listen on"))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o660))
+            .map_err(fail("set the mode of"))?;
+        Ok(listener)
+    }
+
+    /// Leaves the host-wide settings that forwarding needs for the plugin to apply: it is root on the host, we may
+    /// see `/proc/sys` read-only.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn write_sysctls(&self) -> Result<(), RunDirError> {
+        let settings = serde_json::json!({
+            "net.ipv4.ip_forward": "1",
+            "net.ipv6.conf.all.forwarding": "1",
+            "net.ipv4.fib_multipath_hash_policy": "1",
+            "net.ipv6.fib_multipath_hash_policy": "1",
+            "net.ipv4.conf.all.ignore_routes_with_linkdown": "1",
+            "net.ipv6.conf.all.ignore_routes_with_linkdown": "1",
+        });
+        let path = self.path.join(SYSCTLS_NAME);
+        crate::snapshot::write_atomically(&path, settings.to_string().as_bytes()).map_err(
+            |source| RunDirError::Io {
+                action: "write",
+                path: path.display().to_string(),
+                source,
+            },
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_agent_is_refused_and_told_who_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = RunDir::lock(dir.path()).unwrap();
+        let error = RunDir::lock(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("pid {}", std::process::id())),
+            "{error}"
+        );
+        assert!(error.contains("run_dir"), "{error}");
+        drop(first);
+        RunDir::lock(dir.path()).unwrap();
+    }
+}
