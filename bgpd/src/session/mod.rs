@@ -86,6 +86,8 @@ pub(crate) struct Session {
     up: Option<Up>,
     to_rib: VecDeque<RibMessage>,
     faults: BTreeMap<String, u64>,
+    /// Why the last attempt failed, as logged.
+    last_failure: Option<String>,
     stopping: bool,
 }
 
@@ -116,6 +118,7 @@ impl Session {
             up: None,
             to_rib: VecDeque::new(),
             faults: BTreeMap::new(),
+            last_failure: None,
             stopping: false,
         }
     }
@@ -288,7 +291,7 @@ impl Session {
                     )));
                 }
             }
-            Output::AttemptFailed { conn, reason } => log_attempt(name, conn, &reason),
+            Output::AttemptFailed { conn, reason } => self.attempt_failed(conn, &reason),
             Output::RouteRefreshRequested { family } => {
                 self.tell_rib(|session| Event::RefreshRequest(session, family))
             }
@@ -301,6 +304,22 @@ impl Session {
             Output::StateChanged { from, to } => {
                 tracing::debug!(peer = %name, %from, fsm_state = %to, "state changed");
             }
+        }
+    }
+
+    /// An attempt that fails as the one before did is no news; what a connection refused says, least of all.
+    fn attempt_failed(&mut self, conn: ConnId, reason: &DownReason) {
+        let name = &self.config.name;
+        let said = reason.to_string();
+        let quiet = matches!(
+            reason,
+            DownReason::TcpFailed(_) | DownReason::ConnectTimeout
+        );
+        if quiet || self.last_failure.as_ref() == Some(&said) {
+            tracing::debug!(peer = %name, %conn, %reason, "session did not come up");
+        } else {
+            tracing::warn!(peer = %name, %conn, %reason, "session did not come up");
+            self.last_failure = Some(said);
         }
     }
 
@@ -613,16 +632,6 @@ impl Session {
             last_error: self.fsm.last_error().map(|e| e.reason.to_string()),
             update_faults: self.faults.clone(),
         }
-    }
-}
-
-/// An attempt that failed is news once per reason for people who wait for the session; the FSM damps its repetition.
-fn log_attempt(name: &str, conn: ConnId, reason: &DownReason) {
-    match reason {
-        DownReason::TcpFailed(_) | DownReason::ConnectTimeout => {
-            tracing::debug!(peer = name, %conn, %reason, "connection attempt failed");
-        }
-        _ => tracing::warn!(peer = name, %conn, %reason, "session did not come up"),
     }
 }
 
