@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ipnet::IpNet;
@@ -10,18 +12,21 @@ use roadbed_api::agent::{
     ApiError, Attachment, AttachmentKey, AttachmentList, AttachmentState, CommitRequest, ErrorCode,
     Released, Reservation, ReserveRequest,
 };
-use roadbed_api::names::{GATEWAY_V4, GATEWAY_V6, attachment_mac, host_ifname, ifalias};
+use roadbed_api::names::{GATEWAY_V4, GATEWAY_V6, NOTES_DIR, attachment_mac, host_ifname, ifalias};
 use roadbed_fib::{FibHandle, RouteChange, RouteKind, RouteSpec, Source};
 use roadbed_hostnet::{MacAddr, NetlinkError};
 use roadbed_ipam::{CommitError, LedgerError, ReserveError, Row};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, RwLock};
 
-use crate::blocks::Blocks;
+use crate::blocks::{BlockView, Blocks};
+use crate::config::AgentConfig;
 use crate::kernel;
 use crate::ledger::{LedgerGone, LedgerHandle};
 
 /// Metric of pod routes: before anything learned.
 const METRIC: u32 = 0;
+/// Notes that one audit takes.
+const NOTES_PER_AUDIT: usize = 1024;
 
 /// Does the work of the attachment routes of the local API.
 #[derive(Clone)]
@@ -31,9 +36,15 @@ pub struct Attachments {
     fib: FibHandle,
     /// Source addresses of the host routes, IPv4 and IPv6.
     prefsrc: [Option<IpAddr>; 2],
-    /// MTU set in the configuration.
-    mtu: Option<u32>,
+    /// MTU of pod interfaces, unless a network configuration sets one.
+    mtu: Arc<AtomicU32>,
+    mtu_fixed: bool,
+    /// Where plugins leave notes about what they unwired alone.
+    notes: PathBuf,
     busy: Busy,
+    /// Held shared by what changes one attachment, alone by the audit: it must not take back the route of an address
+    /// that it has just freed and somebody else has just got.
+    audit: Arc<RwLock<()>>,
 }
 
 /// Serialises what happens to one attachment: a DEL may come before its ADD has finished.
@@ -56,20 +67,17 @@ impl Busy {
 
 impl Attachments {
     /// With these settings of the node.
-    pub fn new(
-        ledger: LedgerHandle,
-        blocks: Blocks,
-        fib: FibHandle,
-        prefsrc: [Option<IpAddr>; 2],
-        mtu: Option<u32>,
-    ) -> Self {
+    pub fn new(ledger: LedgerHandle, blocks: Blocks, fib: FibHandle, config: &AgentConfig) -> Self {
         Self {
             ledger,
             blocks,
             fib,
-            prefsrc,
-            mtu,
+            prefsrc: config.prefsrc(),
+            mtu: Arc::new(AtomicU32::new(config.mtu.unwrap_or(kernel::DEFAULT_MTU))),
+            mtu_fixed: config.mtu.is_some(),
+            notes: config.run_dir.join(NOTES_DIR),
             busy: Busy::default(),
+            audit: Arc::default(),
         }
     }
 
@@ -87,6 +95,7 @@ impl Attachments {
                 .map_err(|error| ApiError::new(ErrorCode::Invalid, format!("mac: {error}")))?,
             None => MacAddr(attachment_mac(&request.key, 1)),
         };
+        let _audit = self.audit.read().await;
         let _busy = self.busy.lock(&request.key).await;
         let view = self.blocks.view();
         if !view.known {
@@ -96,18 +105,15 @@ impl Attachments {
             ));
         }
         let key = request.key.clone();
-        let mtu = match request.mtu.or(self.mtu) {
-            Some(mtu) => mtu,
-            None => blocking(kernel::underlay_mtu)
-                .await?
-                .map_err(kernel_error)?,
-        };
+        let mtu = request
+            .mtu
+            .unwrap_or_else(|| self.mtu.load(Ordering::Relaxed));
         let reserved = match self.ledger.reserve(request, view).await.map_err(gone)? {
             Ok(reserved) => reserved,
             Err(error) => {
                 // Perhaps a block can be had.
                 self.blocks.plan_soon();
-                return Err(reserve_error(&error));
+                return Err(reserve_error(&error, &self.blocks.view()));
             }
         };
         if let Some(old) = reserved.replaced {
@@ -142,6 +148,7 @@ impl Attachments {
             .pod_mac
             .parse::<MacAddr>()
             .map_err(|error| ApiError::new(ErrorCode::Invalid, format!("podMac: {error}")))?;
+        let _audit = self.audit.read().await;
         let _busy = self.busy.lock(&key).await;
         let Some(row) = self.ledger.get(key.clone()).await.map_err(gone)? else {
             return Err(ApiError::new(
@@ -149,6 +156,16 @@ impl Attachments {
                 CommitError::NotReserved.to_string(),
             ));
         };
+        if row
+            .cookie
+            .as_ref()
+            .is_some_and(|cookie| *cookie != request.netns_cookie)
+        {
+            return Err(ApiError::new(
+                ErrorCode::Conflict,
+                CommitError::OtherNamespace.to_string(),
+            ));
+        }
         let ifindex = request.host_ifindex;
         let wired = row.clone();
         blocking(move || kernel::wire_host_end(&wired, ifindex, pod_mac))
@@ -189,6 +206,7 @@ impl Attachments {
     /// # Errors
     /// A fault below; the addresses stay reserved then.
     pub async fn release(&self, key: AttachmentKey) -> Result<Released, ApiError> {
+        let _audit = self.audit.read().await;
         let _busy = self.busy.lock(&key).await;
         let row = self.ledger.get(key.clone()).await.map_err(gone)?;
         let existed = match &row {
@@ -243,32 +261,61 @@ impl Attachments {
         Ok(())
     }
 
-    /// Follows the kernel: links that vanished or appeared without us, plugins that never committed.
+    /// Follows the kernel: links that vanished or appeared without us, plugins that never committed, a changed MTU.
     pub async fn audit(&self) {
-        let Ok(Some(reconciled)) = self.ledger.reconcile().await else {
-            return;
-        };
-        let gone = reconciled
-            .released
-            .iter()
-            .flat_map(|row| self.routes(row, None));
-        let there = reconciled.added.iter().chain(&reconciled.corrected);
-        let there = there.flat_map(|row| self.routes(row, row.host_ifindex));
-        let changes: Vec<RouteChange> = gone.chain(there).collect();
-        if !changes.is_empty() {
-            // The writer only stops with the whole process.
-            self.fib.apply_and_forget(changes).await.ok();
-            self.blocks.plan_soon();
+        if !self.mtu_fixed
+            && let Ok(Ok(mtu)) = blocking(kernel::underlay_mtu).await
+        {
+            self.mtu.store(mtu, Ordering::Relaxed);
+        }
+        {
+            let _alone = self.audit.write().await;
+            let notes = self.read_notes();
+            let Ok(Some(reconciled)) = self.ledger.reconcile().await else {
+                return;
+            };
+            let gone = reconciled
+                .released
+                .iter()
+                .flat_map(|row| self.routes(row, None));
+            let there = reconciled.added.iter().chain(&reconciled.corrected);
+            let there = there.flat_map(|row| self.routes(row, row.host_ifindex));
+            let changes: Vec<RouteChange> = gone.chain(there).collect();
+            if !changes.is_empty() {
+                // The writer only stops with the whole process.
+                self.fib.apply(changes).await.ok();
+                self.blocks.plan_soon();
+            }
+            for note in notes {
+                // What it spoke of is in the ledger now. One that cannot be removed is read again.
+                std::fs::remove_file(note).ok();
+            }
         }
         for row in self.ledger.expired().await.unwrap_or_default() {
+            let _audit = self.audit.read().await;
             let _busy = self.busy.lock(&row.key).await;
-            tracing::warn!(container_id = %row.key.container_id, "a plugin never came back to commit: undoing its work");
             // It may have come back while we waited for the lock.
             let current = self.ledger.get(row.key.clone()).await.ok().flatten();
-            if current.as_ref() == Some(&row) && self.unwire(&row).await.is_ok() {
+            if current.as_ref() != Some(&row) {
+                continue;
+            }
+            tracing::warn!(container_id = %row.key.container_id, "a plugin never came back to commit: undoing its work");
+            if self.unwire(&row).await.is_ok() {
                 self.ledger.release_row(row).await.ok();
             }
         }
+    }
+
+    /// Files of the notes that are there. They only say that a link is gone, which the kernel says as well.
+    fn read_notes(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&self.notes)
+            .into_iter()
+            .flatten()
+            .flatten();
+        let notes = entries
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|e| e == "json"));
+        notes.take(NOTES_PER_AUDIT).collect()
     }
 
     async fn unwire(&self, row: &Row) -> Result<(), ApiError> {
@@ -336,9 +383,11 @@ async fn blocking<T: Send + 'static>(
         .map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))
 }
 
-fn reserve_error(error: &ReserveError) -> ApiError {
+/// A pool is full when no block can be had of it; until the planner says so, waiting may help.
+fn reserve_error(error: &ReserveError, view: &BlockView) -> ApiError {
     let code = match error {
         ReserveError::NoPool | ReserveError::NoBlock { .. } => ErrorCode::NotReady,
+        ReserveError::PoolFull { family, .. } if view.may_grow(*family) => ErrorCode::NotReady,
         ReserveError::PoolFull { .. } => ErrorCode::PoolFull,
         ReserveError::Ledger(_) => ErrorCode::Internal,
     };

@@ -10,8 +10,8 @@ use roadbed_api::kinds::{BlockState, IpBlockSpec, IpPoolStatus};
 use roadbed_api::names::NODE_LABEL;
 use roadbed_api::{Kind, Resource, Timestamp};
 use roadbed_ipam::{
-    Action, ConfirmedBlock, Family, PoolView, Tuning, View, conditions, confirmed_blocks, families,
-    pending_block, plan, resolve,
+    Action, ConfirmedBlock, Family, PlanProblem, PoolView, Tuning, View, conditions,
+    confirmed_blocks, families, pending_block, plan, resolve,
 };
 use roadbed_store::{Labels, Store, StoreError};
 use tokio::sync::{Notify, watch};
@@ -37,12 +37,25 @@ pub struct BlockView {
     /// All pools and whether this node may use them.
     pub pools: Vec<PoolView>,
     /// What cannot be helped by a plan.
-    pub problems: Vec<String>,
+    pub problems: Vec<PlanProblem>,
     /// Whether blocks are known at all: from the store, or from a snapshot of this boot.
     pub known: bool,
 }
 
 impl BlockView {
+    /// Whether another block of this family may still be had.
+    pub fn may_grow(&self, family: Family) -> bool {
+        let exhausted = |pool: &PoolView| {
+            let full = |p: &PlanProblem| matches!(p, PlanProblem::Exhausted { pool: name, .. } if *name == pool.name);
+            self.problems.iter().any(full)
+        };
+        let mut pools = self
+            .pools
+            .iter()
+            .filter(|p| p.usable.is_ok() && Family::of(&p.cidr) == family);
+        pools.any(|pool| !exhausted(pool))
+    }
+
     /// What is missing before pods can be started; empty when nothing is.
     pub fn waiting_for(&self) -> Vec<String> {
         if self.families.is_empty() {
@@ -165,7 +178,7 @@ impl Task {
                 let all = self.list(false).await?;
                 plan = self.plan(&pools, Some(&all)).await;
             }
-            problems = plan.problems.iter().map(ToString::to_string).collect();
+            problems.clone_from(&plan.problems);
             plan.actions.retain(|action| *action != Action::NeedListing);
             if plan.actions.is_empty() {
                 break;
@@ -307,7 +320,7 @@ impl Task {
         }
     }
 
-    fn publish(&self, resources: &Resources, problems: Vec<String>) {
+    fn publish(&self, resources: &Resources, problems: Vec<PlanProblem>) {
         let pools = resolve(&resources.pools, &self.labels);
         let view = BlockView {
             families: families(&pools),

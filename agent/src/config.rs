@@ -12,6 +12,13 @@ use thiserror::Error;
 
 /// Longest path of a unix socket, bytes (`sun_path` less its NUL).
 const SOCKET_PATH_MAX: usize = 107;
+/// Variables that begin like ours and are none.
+const NOT_SETTINGS: [&str; 4] = [
+    "ROADBED_LOG",
+    "ROADBED_AGENT_CONFIG",
+    "ROADBED_LAB",
+    "ROADBED_BGPD",
+];
 /// Smallest MTU that carries IPv6 (RFC 8200 §5).
 const MTU_MIN: u32 = 1280;
 
@@ -94,32 +101,27 @@ pub struct Overrides {
 }
 
 impl AgentConfig {
-    /// Loads and checks.
+    /// Loads and checks; `environment` are all variables, of which `ROADBED_<KEY>` (`__` for a level down) count.
     ///
     /// # Errors
     /// When it cannot be loaded, or all wrong values together.
-    pub fn load(path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
+    pub fn load(
+        path: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+        overrides: &Overrides,
+    ) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
+        // What belongs to the log, to other programs and to `main` is no setting of the agent.
+        let settings = environment.into_iter().filter(|(key, _)| {
+            key != "ROADBED_STORE" && !NOT_SETTINGS.iter().any(|other| key.starts_with(other))
+        });
         let environment = config::Environment::with_prefix("ROADBED")
             .prefix_separator("_")
             .separator("__")
             .list_separator(",")
             .with_list_parse_key("node_addresses")
             .try_parsing(true)
-            // These belong to the log and to the tools, not to the agent.
-            .source(Some(
-                std::env::vars()
-                    .filter(|(key, _)| {
-                        !matches!(
-                            key.as_str(),
-                            "ROADBED_LOG" | "ROADBED_AGENT_CONFIG" | "ROADBED_STORE"
-                        )
-                    })
-                    .filter(|(key, _)| {
-                        !key.starts_with("ROADBED_LAB") && !key.starts_with("ROADBED_BGPD")
-                    })
-                    .collect(),
-            ));
+            .source(Some(settings.collect()));
         let text = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
         let loaded = config::Config::builder()
             .add_source(config::File::from(path).format(config::FileFormat::Toml))
@@ -222,7 +224,10 @@ mod tests {
             run_dir: text.contains("override").then(|| "/run/other".into()),
             ..Overrides::default()
         };
-        AgentConfig::load(&path, &overrides).map_err(|e| e.to_string())
+        let environment = text
+            .contains("environment")
+            .then_some(("ROADBED_STORE__PATH".into(), "/y/store.db".into()));
+        AgentConfig::load(&path, environment, &overrides).map_err(|e| e.to_string())
     }
 
     const VALID: &str = "node = \"n1\"\nnode_addresses = [\"10.255.0.11\", \"fd00:255::11\"]\n[store]\nkind = \"sqlite\"\npath = \"/x/store.db\"\n";

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use roadbed_api::agent::AttachmentKey;
-use roadbed_api::names::{HOST_IFNAME_PREFIX, ROUTE_PROTOCOL, ifalias, parse_ifalias};
+use roadbed_api::names::{HOST_IFNAME_PREFIX, ROUTE_PROTOCOL, host_ifname, ifalias, parse_ifalias};
 use roadbed_hostnet::{LinkTarget, MacAddr, Netlink, NetlinkError, RouteFilter, TABLE_MAIN};
 use roadbed_ipam::{KernelAttachment, Row};
 
 /// MTU where no link says otherwise (Ethernet).
-const DEFAULT_MTU: u32 = 1500;
+pub const DEFAULT_MTU: u32 = 1500;
 
 /// The attachments that the kernel has: links with our alias, and the pod routes over them.
 ///
@@ -93,12 +93,7 @@ pub fn wire_host_end(row: &Row, ifindex: u32, pod_mac: MacAddr) -> Result<(), Ne
 /// # Errors
 /// A link of that name is not ours, or the kernel refuses.
 pub fn unwire(key: &AttachmentKey) -> Result<bool, NetlinkError> {
-    let mut netlink = Netlink::open()?;
-    let mark = ifalias(key);
-    match netlink.link_by_alias(&mark)? {
-        Some(link) => netlink.link_delete_marked(LinkTarget::Index(link.ifindex), &mark),
-        None => Ok(false),
-    }
+    Netlink::open()?.link_delete_marked(LinkTarget::Name(&host_ifname(key)), &ifalias(key))
 }
 
 /// Identifies the boot: what the run directory holds counts within one.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -20,6 +21,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// How often the kernel is compared with the ledger.
 const AUDIT: Duration = Duration::from_secs(5);
+
+/// How long requests under way may take when the agent is told to stop.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Roadbed's node daemon: addresses for pods, their routes, and BGP to the fabric.
 #[derive(Parser)]
@@ -57,7 +61,7 @@ fn main() -> Result<()> {
         run_dir: args.run_dir,
         state_dir: args.state_dir,
     };
-    let config = AgentConfig::load(&args.config, &overrides)?;
+    let config = AgentConfig::load(&args.config, std::env::vars(), &overrides)?;
     if args.check {
         println!("{}: ok, node {}", args.config.display(), config.node);
         return Ok(());
@@ -100,13 +104,7 @@ async fn run(config: AgentConfig) -> Result<()> {
         ledger.clone(),
         known.clone(),
     );
-    let attachments = Attachments::new(
-        ledger.clone(),
-        blocks.clone(),
-        fib.clone(),
-        config.prefsrc(),
-        config.mtu,
-    );
+    let attachments = Attachments::new(ledger.clone(), blocks.clone(), fib.clone(), &config);
     attachments.adopt(&rows).await?;
     finish_adoption(&fib, Source::Pod);
     tokio::spawn(back_blocks(fib.clone(), blocks.clone()));
@@ -121,6 +119,7 @@ async fn run(config: AgentConfig) -> Result<()> {
     );
     let app = Arc::new(App {
         started: Instant::now(),
+        converged: AtomicBool::new(false),
         attachments,
         blocks,
         ledger,
@@ -131,9 +130,11 @@ async fn run(config: AgentConfig) -> Result<()> {
     });
     let listener = run_dir.listen()?;
     tracing::info!(node = %app.config.node, attachments = rows.len(), run_dir = %run_dir.path().display(), "agent started");
-    api::serve(listener, app, terminated())
-        .await
-        .context("local API")?;
+    tokio::select! {
+        served = api::serve(listener, app, terminated()) => served.context("local API")?,
+        // A caller that keeps its connection open must not keep the agent.
+        () = async { terminated().await; tokio::time::sleep(GOODBYE).await } => {}
+    }
     bgp.stop().await;
     tracing::info!("agent stopped; routes and pods stay as they are");
     Ok(())

@@ -3,6 +3,7 @@
 mod reports;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use axum::extract::connect_info::{ConnectInfo, Connected};
@@ -39,6 +40,8 @@ pub struct App {
     pub config: AgentConfig,
     /// When the agent started.
     pub started: Instant,
+    /// `/converged` has passed once.
+    pub converged: AtomicBool,
     /// ADD and DEL.
     pub attachments: Attachments,
     /// Blocks of the node.

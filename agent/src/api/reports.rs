@@ -1,6 +1,7 @@
 //! What the agent shows: put together from its parts at the moment of the question.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -50,7 +51,13 @@ pub(super) async fn status(app: &App) -> NodeStatus {
         .as_ref()
         .map(|r| r.problems.join("; "))
         .unwrap_or_default();
-    let problems = [view.problems.join("; "), left_out];
+    let plan = view
+        .problems
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ");
+    let problems = [plan, left_out];
     let problems: Vec<&String> = problems.iter().filter(|p| !p.is_empty()).collect();
     if !problems.is_empty() {
         let message = problems.into_iter().cloned().collect::<Vec<_>>().join("; ");
@@ -91,6 +98,17 @@ fn condition(kind: &str, holds: bool, yes: &str, no: &str, message: &str) -> Con
 
 /// What convergence waits for; empty once every peer sent End-of-RIB, there is no peer, or time is up.
 pub(super) async fn convergence(app: &App) -> Vec<String> {
+    if app.converged.load(Ordering::Relaxed) {
+        return Vec::new();
+    }
+    let waiting_for = waits_for(app).await;
+    // Once through, a node stays so: a peer that goes later is no reason to keep pods away.
+    app.converged
+        .fetch_or(waiting_for.is_empty(), Ordering::Relaxed);
+    waiting_for
+}
+
+async fn waits_for(app: &App) -> Vec<String> {
     if app.started.elapsed() >= CONVERGENCE_DEADLINE {
         return Vec::new();
     }
@@ -191,7 +209,7 @@ pub(super) async fn routes(app: &App) -> Result<RouteReport, ApiError> {
             .iter()
             .map(|path| bgp_row(path, &kernel)),
     );
-    rows.sort_by(|a, b| (a.prefix, !a.best, a.origin).cmp(&(b.prefix, !b.best, b.origin)));
+    rows.sort_by_key(|row| (row.prefix, !row.best, row.origin));
     Ok(RouteReport {
         node: app.config.node.clone(),
         routes: rows,
