@@ -1,6 +1,7 @@
 //! `roadbed-agent`: start-up from top to bottom, then wait for the end.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -54,8 +55,12 @@ struct Args {
     check: bool,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let args = Args::parse();
+    program::main(|| start(args))
+}
+
+fn start(args: Args) -> Result<()> {
     let overrides = Overrides {
         node: args.node,
         run_dir: args.run_dir,
@@ -66,14 +71,7 @@ fn main() -> Result<()> {
         println!("{}: ok, node {}", args.config.display(), config.node);
         return Ok(());
     }
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("ROADBED_LOG")
-                .unwrap_or_else(|_| "info".into()),
-        )
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr)
-        .init();
+    program::init_log();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -15,6 +15,7 @@
 pub mod config;
 mod kernel;
 mod listener;
+pub mod program;
 mod rib_thread;
 mod session;
 mod speaker;

@@ -1,11 +1,12 @@
 //! `roadbed-bgpd`: the speaker alone, from one TOML file.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use roadbed_bgpd::{Speaker, config};
+use roadbed_bgpd::{Speaker, config, program};
 use roadbed_fib::{Fib, FibOptions, Source};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -29,8 +30,12 @@ struct Args {
     check: bool,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let args = Args::parse();
+    program::main(|| start(args))
+}
+
+fn start(args: Args) -> Result<()> {
     let resolved = config::load(&args.config)?;
     if args.check {
         println!(
@@ -40,14 +45,7 @@ fn main() -> Result<()> {
         );
         return Ok(());
     }
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("ROADBED_LOG")
-                .unwrap_or_else(|_| "info".into()),
-        )
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr)
-        .init();
+    program::init_log();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
