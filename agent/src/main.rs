@@ -15,6 +15,7 @@ use roadbed_agent::config::{AgentConfig, Overrides};
 use roadbed_agent::run_dir::RunDir;
 use roadbed_agent::snapshot::Snapshots;
 use roadbed_agent::{bgp, blocks, kernel, ledger, sync};
+use roadbed_bgpd::program;
 use roadbed_fib::{
     Fib, FibHandle, FibOptions, RouteChange, RouteKind, RouteSpec, Source, WORST_METRIC,
 };
