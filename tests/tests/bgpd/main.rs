@@ -1,0 +1,15 @@
+//! `roadbed-bgpd` as a whole program: real sockets, a real kernel, real routers, and peers that mean no good.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that meets a broken invariant should stop there"
+)]
+
+mod bird;
+mod config;
+mod fixture;
+mod frr;
+mod hostile;
+mod next_hop;
+mod reload;
+mod script;
+mod update_faults;

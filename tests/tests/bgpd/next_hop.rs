@@ -1,0 +1,108 @@
+//! Next hops of the kernel's own truth: routes go when theirs cannot be reached, and come back with it. The session is on
+//! another link and sees none of it.
+
+use std::time::Duration;
+
+use roadbed_tests::netns::Ns;
+use roadbed_tests::wait::throughout;
+
+use crate::fixture::{Pair, SOON, peer};
+use crate::script::{Script, attribute, mandatory, update};
+
+const BEYOND: [u8; 4] = [10, 98, 0, 2];
+const ROUTE: (&str, &str) = ("10.1.0.0/24", "via 10.98.0.2 dev eth1");
+const NLRI: [u8; 4] = [24, 10, 1, 0];
+
+/// A second link, over which the announced next hop lies.
+fn two_links() -> (Pair, roadbed_tests::bgpd::Bgpd, Script) {
+    let pair = Pair::new();
+    Ns::link(
+        (&pair.us, "eth1", &["10.98.0.1/24"]),
+        (&pair.peer, "eth1", &["10.98.0.2/24"]),
+    )
+    .unwrap();
+    let speaker = pair.speaker(&peer("script", "10.99.0.2", "passive = true"));
+    let script = Script::establish(&pair.peer, "10.99.0.2", "10.99.0.1");
+    (pair, speaker, script)
+}
+
+#[test]
+fn a_link_that_goes_down_takes_its_routes_and_brings_them_back() {
+    let (pair, speaker, mut script) = two_links();
+    script.send(&update(&mandatory(BEYOND), &NLRI));
+    pair.kernel_has(&[ROUTE]);
+    for _ in 0..2 {
+        pair.us.run("ip link set eth1 down").unwrap();
+        pair.kernel_has(&[]);
+        script.keep_alive(Duration::from_millis(500));
+        pair.kernel_has_now(&[]).unwrap();
+        pair.us.run("ip link set eth1 up").unwrap();
+        pair.kernel_has(&[ROUTE]);
+    }
+    assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
+#[test]
+fn a_next_hop_that_nothing_leads_to_is_not_used_until_something_does() {
+    let (pair, speaker, mut script) = two_links();
+    script.send(&update(&mandatory([10, 97, 0, 2]), &NLRI));
+    script.send(&update(&mandatory(BEYOND), &[24, 10, 1, 1]));
+    let other = ("10.1.1.0/24", ROUTE.1);
+    pair.kernel_has(&[other]);
+    throughout(
+        Duration::from_secs(1),
+        "only the resolved one is used",
+        || pair.kernel_has_now(&[other]),
+    );
+    script.keep_alive(Duration::from_millis(100));
+    // Recursive: the route's next hop is resolved through another route, whose gateway the kernel is given.
+    pair.us
+        .run("ip route add 10.97.0.0/24 via 10.98.0.2")
+        .unwrap();
+    pair.kernel_has(&[ROUTE, other]);
+    pair.us.run("ip route del 10.97.0.0/24").unwrap();
+    pair.kernel_has(&[other]);
+    assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
+/// Our own routes never resolve a next hop (it would hold itself up).
+#[test]
+fn a_learned_route_does_not_resolve_a_next_hop() {
+    let (pair, _speaker, mut script) = two_links();
+    script.send(&update(&mandatory(BEYOND), &[24, 10, 97, 0]));
+    script.send(&update(&mandatory([10, 97, 0, 2]), &NLRI));
+    let learned = ("10.97.0.0/24", ROUTE.1);
+    pair.kernel_has(&[learned]);
+    throughout(Duration::from_secs(1), "no route through our own", || {
+        pair.kernel_has_now(&[learned])
+    });
+    script.keep_alive(SOON / 20);
+}
+
+#[test]
+fn the_better_of_two_paths_is_used_and_the_other_after_it() {
+    let (pair, _speaker, mut script) = two_links();
+    pair.peer.add_address("eth0", "10.99.0.3/16").unwrap();
+    drop(script);
+    let peers = peer("script", "10.99.0.2", "passive = true")
+        + &peer("other", "10.99.0.3", "passive = true");
+    _speaker
+        .reload(&crate::fixture::config(
+            &peers,
+            crate::fixture::OUR_NETWORKS,
+        ))
+        .unwrap();
+    script = Script::establish(&pair.peer, "10.99.0.2", "10.99.0.1");
+    let mut other = Script::establish(&pair.peer, "10.99.0.3", "10.99.0.1");
+    let mut longer = mandatory([10, 99, 0, 3]);
+    longer[1] = attribute(0x40, 2, &[2, 2, 0, 0, 0xfd, 0xea, 0, 0, 0xfd, 0xeb]);
+    other.send(&update(&longer, &NLRI));
+    pair.kernel_has(&[(ROUTE.0, "via 10.99.0.3 dev eth0")]);
+    script.send(&update(&mandatory(BEYOND), &NLRI));
+    pair.kernel_has(&[ROUTE]);
+    pair.us.run("ip link set eth1 down").unwrap();
+    pair.kernel_has(&[(ROUTE.0, "via 10.99.0.3 dev eth0")]);
+    pair.us.run("ip link set eth1 up").unwrap();
+    pair.kernel_has(&[ROUTE]);
+    other.keep_alive(Duration::from_millis(100));
+}
