@@ -222,12 +222,7 @@ impl Speaker {
         for name in gone {
             if let Some(running) = self.peers.remove(&name) {
                 tracing::info!(peer = %name, "peer removed");
-                drop(
-                    running
-                        .commands
-                        .send(Command::Stop("peer removed from the configuration".into()))
-                        .await,
-                );
+                drop(running.commands.send(Command::Remove).await);
             }
         }
         let mut routes = self.routes.borrow().clone();

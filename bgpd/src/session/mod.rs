@@ -15,7 +15,7 @@ use std::time::Instant;
 use bgp_core::fsm::{ConnId, DownReason, Initiator, Input, Output, Peer};
 use bgp_core::negotiation::Negotiated;
 use bgp_core::rib::{Event, OutMessage, PeerDown, PeerUp, SessionId, TableId};
-use bgp_wire::{Family, MessageType, NextHop, Notification, Open, RouteRefresh};
+use bgp_wire::{Family, MessageType, NextHop, Notification, Open, RouteRefresh, cease};
 use roadbed_api::agent::PeerReport;
 use roadbed_fib::{FibHandle, LocalLink};
 use tokio::net::TcpStream;
@@ -41,8 +41,10 @@ pub(crate) enum Command {
     Settings(Box<PeerConfig>),
     /// What is known of the peer, and its session if one is up.
     Report(oneshot::Sender<(PeerReport, Option<SessionId>)>),
-    /// End with Cease, Administrative Shutdown or Peer De-configured, and these words (RFC 9003).
+    /// End with Cease, Administrative Shutdown, and these words (RFC 9003).
     Stop(String),
+    /// End with Cease, Peer De-configured (RFC 4486).
+    Remove,
 }
 
 /// What a session works with.
@@ -81,6 +83,8 @@ pub(crate) struct Session {
     fsm: Peer,
     /// By initiator: local, remote.
     conns: [Option<Conn>; 2],
+    /// Has had its place taken by a newer connection, about which the FSM is being asked: empty at any other time.
+    displaced: Option<Conn>,
     dialling: Option<(ConnId, AbortOnDropHandle<std::io::Result<TcpStream>>)>,
     starting: Option<Starting>,
     up: Option<Up>,
@@ -113,6 +117,7 @@ impl Session {
             context,
             fsm,
             conns: [None, None],
+            displaced: None,
             dialling: None,
             starting: None,
             up: None,
@@ -216,6 +221,13 @@ impl Session {
                 drop(reply.send((self.report(), self.up.as_ref().map(|up| up.session))))
             }
             Command::Stop(message) => self.stop(&message),
+            Command::Remove => {
+                self.input(Input::AutomaticStop {
+                    notification: Notification::cease(cease::PEER_DECONFIGURED),
+                    restart_after: None,
+                });
+                self.stop("");
+            }
         }
     }
 
@@ -244,17 +256,18 @@ impl Session {
                 self.dialling = Some((conn, AbortOnDropHandle::new(task)));
             }
             Output::Send { conn, message } => {
-                if let Some(conn) = self.conn_mut(conn) {
-                    message.encode(conn.urgent());
-                    let index = slot(conn.id);
-                    self.write(index);
+                if let Some(found) = self.conn_mut(conn) {
+                    message.encode(found.urgent());
+                    self.write_to(conn);
                 }
             }
             Output::Close { conn } => {
                 if self.dialling.as_ref().is_some_and(|(id, _)| *id == conn) {
                     self.dialling = None;
                 }
-                if let Some(found) = self.conns[slot(conn)].take_if(|c| c.id == conn) {
+                let place = &mut self.conns[slot(conn)];
+                let found = place.take_if(|c| c.id == conn);
+                if let Some(found) = found.or_else(|| self.displaced.take_if(|c| c.id == conn)) {
                     found.close();
                 }
             }
@@ -349,16 +362,12 @@ impl Session {
         }
     }
 
-    /// Gives a connection its place; what the FSM does not want, it closes.
+    /// Gives a connection its place and asks the FSM, which closes one of two that want the same: the newer, when the
+    /// earlier is an Established session (RFC 4271 §6.8), else the earlier.
     fn adopt(&mut self, conn: Conn, initiator: Initiator) {
         let (id, local, remote) = (conn.id, conn.local, conn.remote);
         let place = slot(id);
-        if let Some(earlier) = self.conns[place].take() {
-            self.input(Input::TcpClosed {
-                conn: earlier.id,
-                reason: "replaced by a newer connection".into(),
-            });
-        }
+        self.displaced = self.conns[place].take();
         self.conns[place] = Some(conn);
         self.input(match initiator {
             Initiator::Local => Input::TcpConnected {
@@ -372,6 +381,11 @@ impl Session {
                 remote,
             },
         });
+        if let Some(earlier) = self.displaced.take()
+            && self.conns[place].is_none()
+        {
+            self.conns[place] = Some(earlier);
+        }
     }
 
     /// Our own addresses on the link are known: the RIB learns of the session, and reading goes on.
@@ -576,6 +590,14 @@ impl Session {
         self.write(index);
     }
 
+    /// Writes what is urgent; on a displaced connection that is a last word, which goes out as it closes.
+    fn write_to(&mut self, id: ConnId) {
+        let place = slot(id);
+        if self.conns[place].as_ref().is_some_and(|conn| conn.id == id) {
+            self.write(place);
+        }
+    }
+
     fn write(&mut self, i: usize) {
         let Some(conn) = &mut self.conns[i] else {
             return;
@@ -613,7 +635,11 @@ impl Session {
     }
 
     fn conn_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
-        self.conns[slot(id)].as_mut().filter(|conn| conn.id == id)
+        let [local, remote] = &mut self.conns;
+        [local, remote, &mut self.displaced]
+            .into_iter()
+            .flatten()
+            .find(|conn| conn.id == id)
     }
 
     fn report(&self) -> PeerReport {
