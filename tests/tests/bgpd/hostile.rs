@@ -23,9 +23,10 @@ const RESIDENT_KIB: u64 = 64 << 10;
 /// A speaker with a good session (BIRD, which we never dial: the session's connection is an accepted one), and peers at
 /// 10.99.1.1 and up that never came up yet.
 struct Attacked {
-    pair: Pair,
     bird: Bird,
     speaker: Bgpd,
+    // Last: the logs of the others are in its directory.
+    pair: Pair,
 }
 
 impl Attacked {
@@ -57,9 +58,9 @@ impl Attacked {
         let speaker = pair.speaker(&peers);
         pair.kernel_has(&[ROUTE]);
         Self {
-            pair,
             bird,
             speaker,
+            pair,
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use roadbed_tests::bgpd::Bgpd;
 use roadbed_tests::netns::Ns;
 use roadbed_tests::wait::throughout;
 
@@ -14,13 +15,18 @@ const ROUTE: (&str, &str) = ("10.1.0.0/24", "via 10.98.0.2 dev eth1");
 const NLRI: [u8; 4] = [24, 10, 1, 0];
 
 /// A second link, over which the announced next hop lies.
-fn two_links() -> (Pair, roadbed_tests::bgpd::Bgpd, Script) {
+fn two_links() -> Pair {
     let pair = Pair::new();
     Ns::link(
         (&pair.us, "eth1", &["10.98.0.1/24"]),
         (&pair.peer, "eth1", &["10.98.0.2/24"]),
     )
     .unwrap();
+    pair
+}
+
+fn with_session() -> (Pair, Bgpd, Script) {
+    let pair = two_links();
     let speaker = pair.speaker(&peer("script", "10.99.0.2", "passive = true"));
     let script = Script::establish(&pair.peer, "10.99.0.2", "10.99.0.1");
     (pair, speaker, script)
@@ -28,7 +34,7 @@ fn two_links() -> (Pair, roadbed_tests::bgpd::Bgpd, Script) {
 
 #[test]
 fn a_link_that_goes_down_takes_its_routes_and_brings_them_back() {
-    let (pair, speaker, mut script) = two_links();
+    let (pair, speaker, mut script) = with_session();
     script.send(&update(&mandatory(BEYOND), &NLRI));
     pair.kernel_has(&[ROUTE]);
     for _ in 0..2 {
@@ -44,7 +50,7 @@ fn a_link_that_goes_down_takes_its_routes_and_brings_them_back() {
 
 #[test]
 fn a_next_hop_that_nothing_leads_to_is_not_used_until_something_does() {
-    let (pair, speaker, mut script) = two_links();
+    let (pair, speaker, mut script) = with_session();
     script.send(&update(&mandatory([10, 97, 0, 2]), &NLRI));
     script.send(&update(&mandatory(BEYOND), &[24, 10, 1, 1]));
     let other = ("10.1.1.0/24", ROUTE.1);
@@ -68,7 +74,7 @@ fn a_next_hop_that_nothing_leads_to_is_not_used_until_something_does() {
 /// Our own routes never resolve a next hop (it would hold itself up).
 #[test]
 fn a_learned_route_does_not_resolve_a_next_hop() {
-    let (pair, _speaker, mut script) = two_links();
+    let (pair, _speaker, mut script) = with_session();
     script.send(&update(&mandatory(BEYOND), &[24, 10, 97, 0]));
     script.send(&update(&mandatory([10, 97, 0, 2]), &NLRI));
     let learned = ("10.97.0.0/24", ROUTE.1);
@@ -81,18 +87,12 @@ fn a_learned_route_does_not_resolve_a_next_hop() {
 
 #[test]
 fn the_better_of_two_paths_is_used_and_the_other_after_it() {
-    let (pair, _speaker, mut script) = two_links();
+    let pair = two_links();
     pair.peer.add_address("eth0", "10.99.0.3/16").unwrap();
-    drop(script);
-    let peers = peer("script", "10.99.0.2", "passive = true")
-        + &peer("other", "10.99.0.3", "passive = true");
-    _speaker
-        .reload(&crate::fixture::config(
-            &peers,
-            crate::fixture::OUR_NETWORKS,
-        ))
-        .unwrap();
-    script = Script::establish(&pair.peer, "10.99.0.2", "10.99.0.1");
+    let one = peer("one", "10.99.0.2", "passive = true");
+    let other = peer("other", "10.99.0.3", "passive = true");
+    let _speaker = pair.speaker(&(one + &other));
+    let mut script = Script::establish(&pair.peer, "10.99.0.2", "10.99.0.1");
     let mut other = Script::establish(&pair.peer, "10.99.0.3", "10.99.0.1");
     let mut longer = mandatory([10, 99, 0, 3]);
     longer[1] = attribute(0x40, 2, &[2, 2, 0, 0, 0xfd, 0xea, 0, 0, 0xfd, 0xeb]);
