@@ -1,1 +1,24 @@
-//! Whole programs: the demo, interop, failure and CNI tests.
+//! What whole-program tests stand on: namespaces, processes that end with the test, routers of other people.
+//!
+//! Owns nothing that outlives a test: namespaces, processes and files go when their value is dropped, failed or not.
+//! Never touches the machine's own network, and ends only processes that it started, each by its pid.
+//!
+//! - [`netns`]: namespaces and the links between them
+//! - [`process`]: programs inside them, with their logs
+//! - [`wait`]: polling with a deadline and a reason
+//! - [`kernel`]: what a namespace's routing tables say
+//! - [`bgpd`], [`bird`], [`frr`]: `roadbed-bgpd` and the routers that it talks to
+//! - [`site`], [`pod`], [`probe`]: labs with agents, pods on them, transfers between them
+//! - [`two_racks`]: what must be true of the lab `two-racks`; the demo tells it
+
+pub mod bgpd;
+pub mod bird;
+pub mod frr;
+pub mod kernel;
+pub mod netns;
+pub mod pod;
+pub mod probe;
+pub mod process;
+pub mod site;
+pub mod two_racks;
+pub mod wait;
