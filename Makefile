@@ -31,7 +31,7 @@ demo-down: ## remove what `make demo KEEP=1` left up
 .PHONY: test
 test: packages fmt clippy arrows scripts build ## everything that must hold: format, clippy, crate arrows, all tests, docs
 	@scripts/setup nextest
-	@$(STEP) "tests" $(if $(SUDO),env $(RUNNER)="$(SUDO)") cargo nextest run $(Q) --workspace --profile ci
+	@$(STEP) "tests" $(if $(SUDO),env $(RUNNER)="$(SUDO)") cargo nextest run $(if $(Q),--cargo-quiet) --workspace --profile ci
 	@$(STEP) "doc tests" cargo test $(Q) --workspace --doc
 	@$(STEP) "docs" env RUSTDOCFLAGS="-D warnings" cargo doc $(Q) --workspace --no-deps
 
@@ -62,8 +62,8 @@ packages:
 
 .PHONY: fmt
 fmt:
-	@$(STEP) "format" cargo fmt --all --check
-	@$(STEP) "format of the fuzz targets" cargo fmt --manifest-path fuzz/Cargo.toml --check
+	@$(STEP) "format" cargo fmt --all --check -- -l
+	@$(STEP) "format of the fuzz targets" cargo fmt --manifest-path fuzz/Cargo.toml --check -- -l
 
 .PHONY: clippy
 clippy:
