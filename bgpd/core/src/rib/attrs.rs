@@ -117,4 +117,12 @@ impl AttrTable {
     pub(crate) fn len(&self) -> usize {
         self.index.len()
     }
+
+    #[cfg(test)]
+    pub(crate) fn references(&self) -> std::collections::BTreeMap<AttrId, u32> {
+        (0u32..)
+            .zip(&self.sets)
+            .filter_map(|(i, set)| Some((AttrId(i), set.as_ref()?.refs)))
+            .collect()
+    }
 }

@@ -13,6 +13,8 @@
 
 mod attrs;
 pub mod best;
+#[cfg(test)]
+mod check;
 mod groups;
 mod ids;
 mod nexthops;
@@ -25,7 +27,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -42,7 +44,7 @@ pub use view::{FamilyCounters, PathView, RibSummary};
 
 use attrs::AttrTable;
 use groups::Groups;
-use ids::PrefixId;
+use ids::{AttrId, PrefixId};
 use nexthops::NextHopTable;
 use peers::Peers;
 use table::Table;
@@ -146,6 +148,8 @@ pub enum Event {
     Local(TableId, Vec<(IpNet, Option<RouteSource>)>),
     /// What the import policy `default` measures against.
     ImportContext(ImportContext),
+    /// Whether learned best paths go to the kernel ([`Output::Fib`]). When that comes on, all of them are told again.
+    Install(bool),
     /// Policies of a session, changed without a reset.
     Policies(SessionId, Chain, Chain),
     /// Time passes: retained paths may be due.
@@ -187,29 +191,37 @@ pub enum Output {
 
 /// A table with its queue of prefixes whose best path changed.
 struct TableState {
+    key: TableKey,
     table: Table,
-    dirty: Vec<PrefixId>,
+    /// Oldest first, so that a prefix which never rests does not keep others waiting.
+    dirty: VecDeque<PrefixId>,
     dirty_bits: Vec<u64>,
-    /// Without paths: to be forgotten once no peer's walk may still have to withdraw them.
+    /// Without paths: to be forgotten once no peer's walk may still have to withdraw them. Each at most once.
     empty: Vec<PrefixId>,
 }
 
 type TableKey = (TableId, Family);
+
+/// Index of [`Rib::tables`]; a table that came into being stays.
+type TableIndex = usize;
 
 /// See the module's documentation.
 pub struct Rib {
     config: RibConfig,
     attrs: AttrTable,
     next_hops: NextHopTable,
-    tables: BTreeMap<TableKey, TableState>,
+    /// Few: looked up once per UPDATE, then by index.
+    tables: Vec<TableState>,
     peers: Peers,
     groups: Groups,
     context: ImportContext,
     work: VecDeque<Work>,
     /// Peers retained after their session, with their deadline.
     retained: HashMap<PeerId, u32>,
-    /// Outputs of work that had to be done inside an event.
-    deferred: Vec<Output>,
+    /// References of update groups that are gone, given back slice by slice.
+    garbage: Vec<AttrId>,
+    /// Whether learned best paths go to the kernel.
+    install: bool,
     now: u32,
 }
 
@@ -221,13 +233,14 @@ impl Rib {
         Self {
             attrs: AttrTable::new(config.seed),
             next_hops,
-            tables: BTreeMap::new(),
+            tables: Vec::new(),
             peers: Peers::default(),
             groups: Groups::default(),
             context: ImportContext::default(),
             work: VecDeque::new(),
             retained: HashMap::new(),
-            deferred: Vec::new(),
+            garbage: Vec::new(),
+            install: true,
             now: 0,
             config,
         }
@@ -244,11 +257,12 @@ impl Rib {
             Event::Permit(session, count) => self.peers.permit(session, count),
             Event::EndOfRib(session, family) => self.end_of_rib(session, family),
             Event::RefreshRequest(session, family) => self.refresh_request(session, family),
-            Event::RefreshBegin(session, family) => self.mark_stale(session, family),
-            Event::RefreshEnd(session, family) => self.sweep_stale(session, family),
+            Event::RefreshBegin(session, family) => self.refresh_begin(session, family),
+            Event::RefreshEnd(session, family) => self.refresh_end(session, family),
             Event::NextHops(states) => self.next_hops_changed(&states),
             Event::Local(table, routes) => self.local(table, &routes, out),
             Event::ImportContext(context) => self.set_context(context),
+            Event::Install(on) => self.set_install(on),
             Event::Policies(session, import, export) => self.set_policies(session, import, export),
             Event::Tick => {}
         }
@@ -260,13 +274,21 @@ impl Rib {
         self.retained.values().min().copied()
     }
 
-    fn state(&mut self, key: TableKey) -> &mut TableState {
-        let seed = self.config.seed;
-        self.tables.entry(key).or_insert_with(|| TableState {
-            table: Table::new(seed),
-            dirty: Vec::new(),
-            dirty_bits: Vec::new(),
-            empty: Vec::new(),
+    fn find_table(&self, key: TableKey) -> Option<TableIndex> {
+        self.tables.iter().position(|state| state.key == key)
+    }
+
+    /// The table of this key, made when it is new.
+    fn table_of(&mut self, key: TableKey) -> TableIndex {
+        self.find_table(key).unwrap_or_else(|| {
+            self.tables.push(TableState {
+                key,
+                table: Table::new(self.config.seed),
+                dirty: VecDeque::new(),
+                dirty_bits: Vec::new(),
+                empty: Vec::new(),
+            });
+            self.tables.len() - 1
         })
     }
 }
@@ -280,14 +302,22 @@ impl TableState {
         }
         if self.dirty_bits[word] & bit == 0 {
             self.dirty_bits[word] |= bit;
-            self.dirty.push(id);
+            self.dirty.push_back(id);
+        }
+    }
+
+    /// Puts a prefix that lost its last path into the list of empty ones, once.
+    fn mark_empty(&mut self, id: PrefixId) {
+        if let Some(entry) = self.table.get_mut(id)
+            && !std::mem::replace(&mut entry.listed_empty, true)
+        {
+            self.empty.push(id);
         }
     }
 
     /// Takes up to `max` prefixes from the queue.
     fn take_dirty(&mut self, max: usize) -> Vec<PrefixId> {
-        let keep = self.dirty.len().saturating_sub(max);
-        let taken = self.dirty.split_off(keep);
+        let taken: Vec<PrefixId> = self.dirty.drain(..max.min(self.dirty.len())).collect();
         for id in &taken {
             self.dirty_bits[id.index() / 64] &= !(1u64 << (id.index() % 64));
         }

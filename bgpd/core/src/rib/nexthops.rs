@@ -118,4 +118,12 @@ impl NextHopTable {
             .and_then(Option::as_ref)
             .expect("a NextHopId that is held has a slot")
     }
+
+    #[cfg(test)]
+    pub(crate) fn references(&self) -> std::collections::BTreeMap<NextHopId, u32> {
+        (0u32..)
+            .zip(&self.slots)
+            .filter_map(|(i, slot)| Some((NextHopId(i), slot.as_ref()?.refs)))
+            .collect()
+    }
 }

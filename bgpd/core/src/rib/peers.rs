@@ -19,8 +19,49 @@ pub(crate) struct Peer {
     pub(crate) received: [u64; 2],
     pub(crate) accepted: [u64; 2],
     pub(crate) end_of_rib: [bool; 2],
-    /// Parity of the refresh under way or last done, per family; see `PathFlags::EPOCH`.
-    pub(crate) epoch: [bool; 2],
+    /// Per family.
+    pub(crate) refresh: [Refresh; 2],
+}
+
+/// Where the refreshes of a peer's routes are (RFC 7313). Epochs count them, modulo 256.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Refresh {
+    /// The epoch that paths received now belong to.
+    pub(crate) epoch: u8,
+    /// The last refresh that was through: paths of epochs before it are to go.
+    confirmed: u8,
+    /// What `confirmed` was when the sweep under way began.
+    sweeping: u8,
+    /// No path is of an epoch before this one: the last sweep is through.
+    swept: u8,
+}
+
+impl Refresh {
+    /// A refresh begins. Without sweeps in between, epochs would meet their own past: then the refresh joins the one
+    /// before, which a peer gets that begins refreshes without ever being through with one.
+    pub(crate) fn begin(&mut self) {
+        if self.epoch.wrapping_sub(self.swept) < u8::MAX {
+            self.epoch = self.epoch.wrapping_add(1);
+        }
+    }
+
+    /// The refresh is through; a sweep is to follow.
+    pub(crate) fn end(&mut self) {
+        self.confirmed = self.epoch;
+    }
+
+    pub(crate) fn begin_sweep(&mut self) {
+        self.sweeping = self.confirmed;
+    }
+
+    /// Whether the sweep under way takes paths of this epoch.
+    pub(crate) fn is_swept(&self, epoch: u8) -> bool {
+        self.epoch.wrapping_sub(epoch) > self.epoch.wrapping_sub(self.sweeping)
+    }
+
+    pub(crate) fn end_sweep(&mut self) {
+        self.swept = self.sweeping;
+    }
 }
 
 impl Peer {
@@ -76,7 +117,7 @@ impl Peers {
             received: [0; 2],
             accepted: [0; 2],
             end_of_rib: [false; 2],
-            epoch: [false; 2],
+            refresh: [Refresh::default(); 2],
         });
         Some(id)
     }

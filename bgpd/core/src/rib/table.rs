@@ -35,9 +35,8 @@ impl PathFlags {
     pub(crate) const FILTERED: u16 = 1 << 0;
     /// Our AS is in the AS_PATH (RFC 4271 §9.1.2), or our id in ORIGINATOR_ID or CLUSTER_LIST (RFC 4456 §8).
     pub(crate) const LOOP: u16 = 1 << 1;
-    /// Parity of the peer's refresh that last confirmed the path; another parity than the peer's means stale.
-    pub(crate) const EPOCH: u16 = 1 << 2;
-    const SOURCE_SHIFT: u16 = 3;
+    const SOURCE_SHIFT: u16 = 2;
+    const EPOCH_SHIFT: u16 = 8;
 
     pub(crate) fn has(self, flag: u16) -> bool {
         self.0 & flag != 0
@@ -49,6 +48,15 @@ impl PathFlags {
         } else {
             self.0 &= !flag;
         }
+    }
+
+    /// The peer's refresh that last confirmed the path, modulo 256; see `Peer::epoch`.
+    pub(crate) fn epoch(self) -> u8 {
+        self.0.to_be_bytes()[0]
+    }
+
+    pub(crate) fn set_epoch(&mut self, epoch: u8) {
+        self.0 = (self.0 & 0xff) | u16::from(epoch) << Self::EPOCH_SHIFT;
     }
 
     /// Neither filtered nor a loop: counts as accepted.
@@ -83,6 +91,8 @@ pub(crate) struct Entry {
     pub(crate) paths: SmallVec<[Path; 1]>,
     /// Index of the best path in `paths`.
     pub(crate) best: Option<u16>,
+    /// In `TableState::empty`.
+    pub(super) listed_empty: bool,
 }
 
 impl Entry {
@@ -135,6 +145,7 @@ impl Table {
             prefix: *prefix,
             paths: SmallVec::new(),
             best: None,
+            listed_empty: false,
         };
         let id = match self.free.pop() {
             Some(id) => {
@@ -183,6 +194,14 @@ impl Table {
     /// One past the highest id in use.
     pub(crate) fn end(&self) -> u32 {
         self.entries.len() as u32
+    }
+
+    /// Entries with their ids.
+    #[cfg(test)]
+    pub(crate) fn ids(&self) -> impl Iterator<Item = (PrefixId, &Entry)> {
+        (0u32..)
+            .zip(&self.entries)
+            .filter_map(|(i, e)| Some((PrefixId(i), e.as_ref()?)))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {

@@ -100,6 +100,7 @@ impl Bench {
         for output in out {
             self.take(output);
         }
+        self.rib.check();
     }
 
     fn take(&mut self, output: Output) {
@@ -694,6 +695,7 @@ proptest! {
             for output in out {
                 bench.take(output);
             }
+            bench.rib.check();
         }
         bench.now = 60;
         bench.event(Event::Tick);

@@ -8,7 +8,7 @@ use super::best::{self, Candidate, Ineligible};
 use super::ids::{AttrId, NextHopId, PeerId, PrefixId, SessionId, TableId};
 use super::nexthops::NextHopState;
 use super::table::{Entry, MAX_PATHS, Path, PathFlags};
-use super::{FamilyUpdate, Output, Rib, TableKey};
+use super::{FamilyUpdate, Output, Rib, TableIndex};
 use crate::policy::RouteSource;
 
 /// LOCAL_PREF of a route that carries none (a common default; RFC 4271 leaves it open).
@@ -40,8 +40,12 @@ impl Rib {
                 continue;
             }
             let key = (peer.up.table, update.family);
-            for nlri in &update.withdrawn {
-                self.withdraw(key, nlri, peer_id, out);
+            if !update.withdrawn.is_empty()
+                && let Some(table) = self.find_table(key)
+            {
+                for nlri in &update.withdrawn {
+                    self.withdraw(table, nlri, peer_id, out);
+                }
             }
             if let Some((attributes, next_hop)) = &update.attributes
                 && !update.announced.is_empty()
@@ -49,8 +53,9 @@ impl Rib {
                 let mut flags = PathFlags::default();
                 flags.set(PathFlags::LOOP, self.is_loop(peer_id, attributes));
                 let attrs = self.intern(attributes, *next_hop, out);
+                let table = self.table_of(key);
                 for nlri in &update.announced {
-                    self.announce(key, nlri, peer_id, attrs, flags, out);
+                    self.announce(table, nlri, peer_id, attrs, flags, out);
                 }
                 self.release(attrs, out);
             }
@@ -67,18 +72,18 @@ impl Rib {
         let (attrs, _) = self.attrs.intern(&attributes, NextHopId::SELF);
         for (prefix, source) in routes {
             let prefix = prefix.trunc();
-            let key = (table, Family::of(&prefix));
+            let index = self.table_of((table, Family::of(&prefix)));
             let nlri = Nlri { path_id: 0, prefix };
             match source {
                 Some(source) => self.announce(
-                    key,
+                    index,
                     &nlri,
                     PeerId::LOCAL,
                     attrs,
                     PathFlags::local(*source),
                     out,
                 ),
-                None => self.withdraw(key, &nlri, PeerId::LOCAL, out),
+                None => self.withdraw(index, &nlri, PeerId::LOCAL, out),
             }
         }
         self.release(attrs, out);
@@ -100,20 +105,21 @@ impl Rib {
 
     fn announce(
         &mut self,
-        key: TableKey,
+        table: TableIndex,
         nlri: &Nlri,
         peer_id: PeerId,
         attrs: AttrId,
         mut flags: PathFlags,
         out: &mut Vec<Output>,
     ) {
-        let family = slot(key.1);
+        let state = &mut self.tables[table];
+        let family = slot(state.key.1);
         if let Some(peer) = self.peers.get(peer_id) {
             flags.set(
                 PathFlags::FILTERED,
                 peer.up.import.import(&self.context, &nlri.prefix).is_err(),
             );
-            flags.set(PathFlags::EPOCH, peer.epoch[family]);
+            flags.set_epoch(peer.refresh[family].epoch);
         }
         let path = Path {
             received: attrs,
@@ -123,9 +129,8 @@ impl Rib {
             peer: peer_id,
             flags,
         };
-        let table = &mut self.state(key).table;
-        let id = table.id_of(&nlri.prefix);
-        let Some(entry) = table.get_mut(id) else {
+        let id = state.table.id_of(&nlri.prefix);
+        let Some(entry) = state.table.get_mut(id) else {
             return;
         };
         let before = entry.best_path().copied();
@@ -144,73 +149,67 @@ impl Rib {
             peer.accepted[family] -= u64::from(old.is_some_and(|p| p.flags.accepted()));
             peer.accepted[family] += u64::from(flags.accepted());
         }
-        self.reselect(key, id, before);
+        self.reselect(table, id, before);
         if let Some(old) = old {
             self.release(old.received, out);
             self.release(old.attrs, out);
         }
     }
 
-    fn withdraw(&mut self, key: TableKey, nlri: &Nlri, peer: PeerId, out: &mut Vec<Output>) {
-        let Some(state) = self.tables.get(&key) else {
-            return;
-        };
-        let Some(id) = state.table.find(&nlri.prefix) else {
-            return;
-        };
-        let Some(i) = state
-            .table
-            .get(id)
-            .and_then(|e| e.position(peer, nlri.path_id))
-        else {
-            return;
-        };
-        self.remove_path(key, id, i, out);
+    fn withdraw(&mut self, table: TableIndex, nlri: &Nlri, peer: PeerId, out: &mut Vec<Output>) {
+        let state = &self.tables[table];
+        let found = state.table.find(&nlri.prefix).and_then(|id| {
+            let entry = state.table.get(id)?;
+            Some((id, entry.position(peer, nlri.path_id)?))
+        });
+        if let Some((id, i)) = found {
+            self.remove_path(table, id, i, out);
+        }
     }
 
     /// Takes out path `i` of a prefix and chooses anew.
     pub(super) fn remove_path(
         &mut self,
-        key: TableKey,
+        table: TableIndex,
         id: PrefixId,
         i: usize,
         out: &mut Vec<Output>,
     ) {
-        let Some(state) = self.tables.get_mut(&key) else {
-            return;
-        };
+        let state = &mut self.tables[table];
         let Some(entry) = state.table.get_mut(id) else {
             return;
         };
         let before = entry.best_path().copied();
         let path = entry.paths.swap_remove(i);
         if entry.paths.is_empty() {
-            state.empty.push(id);
+            state.mark_empty(id);
         }
-        let family = slot(key.1);
+        let family = slot(state.key.1);
         if let Some(peer) = self.peers.get_mut(path.peer) {
             peer.received[family] -= 1;
             peer.accepted[family] -= u64::from(path.flags.accepted());
         }
-        self.reselect(key, id, before);
+        self.reselect(table, id, before);
         self.release(path.received, out);
         self.release(path.attrs, out);
     }
 
     /// Chooses the best path of a prefix; puts it into the queue when that is another one than `before`.
-    pub(super) fn reselect(&mut self, key: TableKey, id: PrefixId, before: Option<Path>) {
-        let best = match self.tables.get(&key).and_then(|s| s.table.get(id)) {
-            Some(entry) => best::select(&self.candidates(entry)),
-            None => return,
-        };
-        let Some(state) = self.tables.get_mut(&key) else {
+    pub(super) fn reselect(&mut self, table: TableIndex, id: PrefixId, before: Option<Path>) {
+        let Some(entry) = self.tables[table].table.get(id) else {
             return;
         };
+        let best = match entry.paths.as_slice() {
+            [] => None,
+            [only] => self.ineligible(only).is_none().then_some(0),
+            // MAX_PATHS keeps the index inside u16.
+            _ => best::select(&self.candidates(entry)).and_then(|i| u16::try_from(i).ok()),
+        };
+        let state = &mut self.tables[table];
         let Some(entry) = state.table.get_mut(id) else {
             return;
         };
-        // MAX_PATHS keeps the index inside u16.
-        entry.best = best.and_then(|i| u16::try_from(i).ok());
+        entry.best = best;
         let identity = |p: &Path| (p.peer, p.path_id, p.attrs, p.flags.source());
         if before.as_ref().map(identity) != entry.best_path().map(identity) {
             state.mark_dirty(id);
@@ -225,28 +224,35 @@ impl Rib {
             .collect()
     }
 
+    /// Why a path may not be used, if it may not.
+    fn ineligible(&self, path: &Path) -> Option<Ineligible> {
+        if path.flags.has(PathFlags::LOOP) {
+            return Some(Ineligible::Loop);
+        }
+        if path.flags.has(PathFlags::FILTERED) {
+            return Some(Ineligible::Filtered);
+        }
+        match self.next_hops.state(self.attrs.get(path.attrs).next_hop) {
+            NextHopState::Resolved { .. } => None,
+            NextHopState::Pending | NextHopState::Unresolved => {
+                Some(Ineligible::NextHopUnreachable)
+            }
+        }
+    }
+
     fn candidate(&self, path: &Path) -> Candidate {
         let set = self.attrs.get(path.attrs);
         let hot = set.attributes.hot();
         let peer = self.peers.get(path.peer);
-        let (reachable, igp_cost) = match self.next_hops.state(set.next_hop) {
-            NextHopState::Resolved { igp_cost } => (true, igp_cost),
-            NextHopState::Pending | NextHopState::Unresolved => (false, 0),
-        };
-        let ineligible = if path.flags.has(PathFlags::LOOP) {
-            Some(Ineligible::Loop)
-        } else if path.flags.has(PathFlags::FILTERED) {
-            Some(Ineligible::Filtered)
-        } else if !reachable {
-            Some(Ineligible::NextHopUnreachable)
-        } else {
-            None
+        let igp_cost = match self.next_hops.state(set.next_hop) {
+            NextHopState::Resolved { igp_cost } => igp_cost,
+            NextHopState::Pending | NextHopState::Unresolved => 0,
         };
         let bgp_id = hot
             .originator_id
             .unwrap_or_else(|| peer.map_or(self.config.router_id, |p| p.up.bgp_id));
         Candidate {
-            ineligible,
+            ineligible: self.ineligible(path),
             local: path.peer == PeerId::LOCAL,
             local_pref: hot.local_pref.unwrap_or(DEFAULT_LOCAL_PREF),
             as_path_len: hot.as_path_len,

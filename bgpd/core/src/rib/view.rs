@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::best::{self, Verdict};
 use super::ids::{NextHopId, PeerId, SessionId};
+use super::table::Entry;
 use super::update::slot;
 use super::{Rib, TableId};
 use crate::policy::{RejectReason, RouteSource};
@@ -67,11 +68,18 @@ impl Rib {
     /// Every path of a table, ordered by prefix, best first; `only` picks one prefix.
     pub fn paths(&self, table: TableId, only: Option<&IpNet>) -> Vec<PathView> {
         let mut views = Vec::new();
-        for (_, state) in self.tables.iter().filter(|(key, _)| key.0 == table) {
-            for entry in state.table.iter() {
-                if entry.paths.is_empty() || only.is_some_and(|only| *only != entry.prefix) {
-                    continue;
-                }
+        for state in self.tables.iter().filter(|state| state.key.0 == table) {
+            let entries: Box<dyn Iterator<Item = &Entry>> = match only {
+                Some(only) => Box::new(
+                    state
+                        .table
+                        .find(&only.trunc())
+                        .and_then(|id| state.table.get(id))
+                        .into_iter(),
+                ),
+                None => Box::new(state.table.iter()),
+            };
+            for entry in entries.filter(|entry| !entry.paths.is_empty()) {
                 let verdicts = best::explain(&self.candidates(entry));
                 for (path, verdict) in entry.paths.iter().zip(verdicts) {
                     let set = self.attrs.get(path.attrs);
@@ -89,9 +97,7 @@ impl Rib {
                         verdict,
                         rejected: import,
                         stale: peer.is_some_and(|p| {
-                            !p.alive
-                                || p.epoch[slot(Family::of(&entry.prefix))]
-                                    != path.flags.has(super::table::PathFlags::EPOCH)
+                            !p.alive || p.refresh[slot(state.key.1)].epoch != path.flags.epoch()
                         }),
                         received: path.time,
                     });
@@ -129,7 +135,7 @@ impl Rib {
 
     /// Sizes of the whole RIB.
     pub fn summary(&self) -> RibSummary {
-        let entries = self.tables.values().flat_map(|s| s.table.iter());
+        let entries = self.tables.iter().flat_map(|s| s.table.iter());
         let (mut prefixes, mut paths) = (0, 0);
         for entry in entries.filter(|e| !e.paths.is_empty()) {
             prefixes += 1;

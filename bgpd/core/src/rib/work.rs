@@ -1,13 +1,15 @@
 //! Work that is too long for one event: cursors over the tables, the queue of changed prefixes, delivery. Each call
 //! does a bounded slice, so that the thread gets back to its events within about 2 ms.
 
+use std::ops::Range;
+
 use bgp_wire::{Family, NextHop};
 
-use super::ids::{AttrId, NextHopId, PeerId, PrefixId, SessionId};
+use super::ids::{NextHopId, PeerId, PrefixId, SessionId};
 use super::nexthops::NextHopState;
 use super::table::PathFlags;
 use super::update::slot;
-use super::{Event, FibChange, Output, PeerDown, PeerUp, Rib, TableKey};
+use super::{Event, FibChange, Output, PeerDown, PeerUp, Rib, TableIndex, TableKey};
 use crate::policy::{Chain, ImportContext};
 
 /// Prefixes that one slice looks at: about 1 ms at 200 ns each.
@@ -18,21 +20,24 @@ const SLICE: u32 = 4096;
 enum Task {
     /// Removes every path of a peer, then the peer.
     PurgePeer(PeerId),
-    /// Removes the paths of a peer that its last refresh did not confirm.
-    SweepStale(PeerId),
+    /// Removes the paths of a peer and family that its last refresh did not confirm.
+    SweepStale(PeerId, Family),
     /// Chooses the best path anew: next hops changed.
     Reselect,
     /// Asks the import policy anew, for one peer or all.
     Reimport(Option<PeerId>),
-    /// Fills a new update group.
-    Populate(usize),
+    /// Fills a new update group of a table.
+    Populate(usize, TableKey),
+    /// Tells the kernel all best paths.
+    Install,
 }
 
 /// A cursor: a task over some tables, and how far it is.
 #[derive(Debug)]
 pub(super) struct Work {
     task: Task,
-    tables: Vec<TableKey>,
+    /// Tables not done yet; `None` before the start, so that none is missed which came into being meanwhile.
+    tables: Option<Vec<TableIndex>>,
     next: u32,
 }
 
@@ -51,7 +56,7 @@ impl Rib {
             }
         }
         for (group, table) in new_groups {
-            self.populate(group, table);
+            self.queue(Task::Populate(group, table));
         }
     }
 
@@ -59,8 +64,7 @@ impl Rib {
         let Some(id) = self.peers.end_session(session) else {
             return;
         };
-        let announced = self.groups.leave(id);
-        self.release_later(announced);
+        self.leave_groups(id);
         match how {
             PeerDown::Purge => self.purge(id),
             PeerDown::Retain { until } => {
@@ -69,9 +73,16 @@ impl Rib {
         }
     }
 
+    fn leave_groups(&mut self, id: PeerId) {
+        let gone = self.groups.leave(id, &mut self.garbage);
+        // Another group may take the place of one that is gone.
+        self.work
+            .retain(|work| !matches!(work.task, Task::Populate(group, _) if gone.contains(&group)));
+    }
+
     fn purge(&mut self, id: PeerId) {
         self.retained.remove(&id);
-        self.queue(Task::PurgePeer(id), |_| true);
+        self.queue(Task::PurgePeer(id));
     }
 
     pub(super) fn expire_retained(&mut self) {
@@ -121,31 +132,20 @@ impl Rib {
         }
     }
 
-    pub(super) fn mark_stale(&mut self, session: SessionId, family: Family) {
-        let Some(id) = self.peers.by_session(session) else {
-            return;
-        };
-        // A sweep still under way compares with the parity that is about to flip: finish it first.
-        while let Some(i) = self
-            .work
-            .iter()
-            .position(|w| w.task == Task::SweepStale(id))
-        {
-            let Some(mut work) = self.work.remove(i) else {
-                break;
-            };
-            let mut ignored = Vec::new();
-            while self.slice(&mut work, &mut ignored) {}
-            self.deferred.append(&mut ignored);
-        }
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.epoch[slot(family)] ^= true;
+    pub(super) fn refresh_begin(&mut self, session: SessionId, family: Family) {
+        let id = self.peers.by_session(session);
+        if let Some(peer) = id.and_then(|id| self.peers.get_mut(id)) {
+            peer.refresh[slot(family)].begin();
         }
     }
 
-    pub(super) fn sweep_stale(&mut self, session: SessionId, family: Family) {
-        if let Some(id) = self.peers.by_session(session) {
-            self.queue(Task::SweepStale(id), |key| key.1 == family);
+    pub(super) fn refresh_end(&mut self, session: SessionId, family: Family) {
+        let Some(id) = self.peers.by_session(session) else {
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.refresh[slot(family)].end();
+            self.queue(Task::SweepStale(id, family));
         }
     }
 
@@ -155,14 +155,21 @@ impl Rib {
             changed |= self.next_hops.set_state(next_hop, *state);
         }
         if changed {
-            self.queue(Task::Reselect, |_| true);
+            self.queue(Task::Reselect);
         }
     }
 
     pub(super) fn set_context(&mut self, context: ImportContext) {
         if self.context != context {
             self.context = context;
-            self.queue(Task::Reimport(None), |_| true);
+            self.queue(Task::Reimport(None));
+        }
+    }
+
+    pub(super) fn set_install(&mut self, on: bool) {
+        let before = std::mem::replace(&mut self.install, on);
+        if on && !before {
+            self.queue(Task::Install);
         }
     }
 
@@ -175,7 +182,7 @@ impl Rib {
         };
         if peer.up.import != import {
             peer.up.import = import;
-            self.queue(Task::Reimport(Some(id)), |_| true);
+            self.queue(Task::Reimport(Some(id)));
         }
         let Some(peer) = self.peers.get_mut(id) else {
             return;
@@ -186,62 +193,50 @@ impl Rib {
         peer.up.export = export;
         // Another export policy is another group.
         let up = peer.up.clone();
-        let announced = self.groups.leave(id);
-        self.release_later(announced);
+        self.leave_groups(id);
         for family in Family::ALL {
             if up.families[slot(family)]
                 && let Some(new_group) = self.groups.rejoin(&up, id, family)
             {
-                self.populate(new_group, (up.table, family));
+                self.queue(Task::Populate(new_group, (up.table, family)));
             }
         }
     }
 
-    fn populate(&mut self, group: usize, table: TableKey) {
-        self.work.push_back(Work {
-            task: Task::Populate(group),
-            tables: vec![table],
-            next: 0,
-        });
-    }
-
-    /// Gives references back; what that means for the tracker goes out with the next slice.
-    pub(super) fn release_later(&mut self, attrs: Vec<AttrId>) {
-        let mut out = std::mem::take(&mut self.deferred);
-        for attrs in attrs {
-            self.release(attrs, &mut out);
-        }
-        self.deferred = out;
-    }
-
-    fn queue(&mut self, task: Task, wanted: impl Fn(&TableKey) -> bool) {
+    fn queue(&mut self, task: Task) {
         // A cursor that has not started yet sees all there is to see.
-        if self.work.iter().any(|w| w.task == task && w.next == 0)
-            && !matches!(task, Task::SweepStale(_))
+        if self
+            .work
+            .iter()
+            .any(|w| w.task == task && w.tables.is_none())
         {
             return;
         }
-        let tables = self.tables.keys().copied().filter(wanted).collect();
         self.work.push_back(Work {
             task,
-            tables,
+            tables: None,
             next: 0,
         });
     }
 
     /// Does one slice. True when more can be done now; false when all is done or waits for permits.
     pub fn work(&mut self, out: &mut Vec<Output>) -> bool {
-        out.append(&mut self.deferred);
         if let Some(mut work) = self.work.pop_front()
             && self.slice(&mut work, out)
         {
             self.work.push_front(work);
         }
         let mut more = !self.work.is_empty();
-        let keys: Vec<TableKey> = self.tables.keys().copied().collect();
-        for key in keys {
-            more |= self.drain(key, out);
+        for table in 0..self.tables.len() {
+            more |= self.drain(table, out);
         }
+        for attrs in self
+            .garbage
+            .split_off(self.garbage.len().saturating_sub(SLICE as usize))
+        {
+            self.release(attrs, out);
+        }
+        more |= !self.garbage.is_empty();
         more | self.deliver(out)
     }
 
@@ -253,82 +248,126 @@ impl Rib {
 
     /// One slice of a cursor; whether it has more to do.
     fn slice(&mut self, work: &mut Work, out: &mut Vec<Output>) -> bool {
-        let Some(&key) = work.tables.last() else {
-            self.finish(work.task);
-            return false;
+        let mut tables = match work.tables.take() {
+            Some(tables) => tables,
+            None => self.begin(work.task),
         };
-        let end = self.tables.get(&key).map_or(0, |s| s.table.end());
-        let stop = work.next.saturating_add(SLICE).min(end);
-        match work.task {
-            Task::Populate(group) => {
-                let ids: Vec<PrefixId> = (work.next..stop).map(PrefixId).collect();
-                self.announce_changes(key, &ids, Some(group));
-            }
-            task => {
-                for id in (work.next..stop).map(PrefixId) {
-                    self.visit(task, key, id, out);
-                }
+        if let Some(&table) = tables.last() {
+            let end = self.tables[table].table.end();
+            let stop = work.next.saturating_add(SLICE).min(end);
+            self.visit_range(work.task, table, work.next..stop, out);
+            work.next = stop;
+            if stop >= end {
+                tables.pop();
+                work.next = 0;
             }
         }
-        work.next = stop;
-        if stop >= end {
-            work.tables.pop();
-            work.next = 0;
-        }
-        if work.tables.is_empty() {
+        if tables.is_empty() {
             self.finish(work.task);
             return false;
         }
+        work.tables = Some(tables);
         true
+    }
+
+    /// The tables that a task goes over.
+    fn begin(&mut self, task: Task) -> Vec<TableIndex> {
+        if let Task::SweepStale(peer, family) = task
+            && let Some(peer) = self.peers.get_mut(peer)
+        {
+            peer.refresh[slot(family)].begin_sweep();
+        }
+        let all = self.tables.iter().enumerate();
+        all.filter(|(_, state)| match task {
+            Task::SweepStale(_, family) => state.key.1 == family,
+            Task::Populate(_, key) => state.key == key,
+            Task::PurgePeer(_) | Task::Reselect | Task::Reimport(_) | Task::Install => true,
+        })
+        .map(|(index, _)| index)
+        .collect()
     }
 
     fn finish(&mut self, task: Task) {
         match task {
             Task::PurgePeer(peer) => self.peers.remove(peer),
-            Task::Populate(group) => self.groups.populated(group),
-            Task::SweepStale(_) | Task::Reselect | Task::Reimport(_) => {}
+            Task::Populate(group, _) => self.groups.populated(group),
+            Task::SweepStale(peer, family) => {
+                if let Some(peer) = self.peers.get_mut(peer) {
+                    peer.refresh[slot(family)].end_sweep();
+                }
+            }
+            Task::Reselect | Task::Reimport(_) | Task::Install => {}
         }
     }
 
-    fn visit(&mut self, task: Task, key: TableKey, id: PrefixId, out: &mut Vec<Output>) {
-        let Some(entry) = self.tables.get(&key).and_then(|s| s.table.get(id)) else {
+    fn visit_range(
+        &mut self,
+        task: Task,
+        table: TableIndex,
+        range: Range<u32>,
+        out: &mut Vec<Output>,
+    ) {
+        match task {
+            Task::Populate(group, _) => {
+                let ids: Vec<PrefixId> = range.map(PrefixId).collect();
+                self.announce_changes(table, &ids, Some(group), out);
+            }
+            Task::Install => {
+                for id in range.map(PrefixId) {
+                    self.tell_kernel(table, id, out);
+                }
+            }
+            task => {
+                for id in range.map(PrefixId) {
+                    self.visit(task, table, id, out);
+                }
+            }
+        }
+    }
+
+    fn visit(&mut self, task: Task, table: TableIndex, id: PrefixId, out: &mut Vec<Output>) {
+        let Some(entry) = self.tables[table].table.get(id) else {
             return;
         };
         match task {
             Task::PurgePeer(peer) => {
-                while let Some(i) = self.find_path(key, id, |p| p.peer == peer) {
-                    self.remove_path(key, id, i, out);
+                while let Some(i) = self.find_path(table, id, |p| p.peer == peer) {
+                    self.remove_path(table, id, i, out);
                 }
             }
-            Task::SweepStale(peer) => {
-                let epoch = self.peers.get(peer).is_some_and(|p| p.epoch[slot(key.1)]);
-                while let Some(i) = self.find_path(key, id, |p| {
-                    p.peer == peer && p.flags.has(PathFlags::EPOCH) != epoch
+            Task::SweepStale(peer, family) => {
+                let Some(refresh) = self.peers.get(peer).map(|p| p.refresh[slot(family)]) else {
+                    return;
+                };
+                while let Some(i) = self.find_path(table, id, |p| {
+                    p.peer == peer && refresh.is_swept(p.flags.epoch())
                 }) {
-                    self.remove_path(key, id, i, out);
+                    self.remove_path(table, id, i, out);
                 }
             }
             Task::Reselect => {
                 let before = entry.best_path().copied();
-                self.reselect(key, id, before);
+                self.reselect(table, id, before);
             }
-            Task::Reimport(only) => self.reimport(key, id, only),
-            Task::Populate(_) => {}
+            Task::Reimport(only) => self.reimport(table, id, only),
+            Task::Populate(..) | Task::Install => {}
         }
     }
 
     fn find_path(
         &self,
-        key: TableKey,
+        table: TableIndex,
         id: PrefixId,
         wanted: impl Fn(&super::table::Path) -> bool,
     ) -> Option<usize> {
-        let entry = self.tables.get(&key)?.table.get(id)?;
+        let entry = self.tables[table].table.get(id)?;
         entry.paths.iter().position(wanted)
     }
 
-    fn reimport(&mut self, key: TableKey, id: PrefixId, only: Option<PeerId>) {
-        let Some(entry) = self.tables.get_mut(&key).and_then(|s| s.table.get_mut(id)) else {
+    fn reimport(&mut self, table: TableIndex, id: PrefixId, only: Option<PeerId>) {
+        let state = &mut self.tables[table];
+        let family = slot(state.key.1);
+        let Some(entry) = state.table.get_mut(id) else {
             return;
         };
         let before = entry.best_path().copied();
@@ -343,49 +382,59 @@ impl Rib {
             let was = path.flags.accepted();
             let filtered = peer.up.import.import(&self.context, &prefix).is_err();
             path.flags.set(PathFlags::FILTERED, filtered);
-            let family = slot(key.1);
             peer.accepted[family] =
                 peer.accepted[family] + u64::from(path.flags.accepted()) - u64::from(was);
         }
-        self.reselect(key, id, before);
+        self.reselect(table, id, before);
     }
 
     /// Takes changed prefixes from the queue: to the kernel and to every update group. Whether more are left.
-    fn drain(&mut self, key: TableKey, out: &mut Vec<Output>) -> bool {
-        let Some(state) = self.tables.get_mut(&key) else {
-            return false;
-        };
-        let ids = state.take_dirty(SLICE as usize);
+    fn drain(&mut self, table: TableIndex, out: &mut Vec<Output>) -> bool {
+        let ids = self.tables[table].take_dirty(SLICE as usize);
         if !ids.is_empty() {
-            for &id in &ids {
-                let Some(entry) = state.table.get(id) else {
-                    continue;
-                };
-                let next_hop = entry
-                    .best_path()
-                    .map(|path| self.attrs.get(path.attrs).next_hop)
-                    .filter(|next_hop| *next_hop != NextHopId::SELF)
-                    .map(|next_hop| self.next_hops.next_hop(next_hop));
-                out.push(Output::Fib(FibChange {
-                    table: key.0,
-                    prefix: entry.prefix,
-                    next_hop,
-                }));
-            }
-            self.announce_changes(key, &ids, None);
-        }
-        let Some(state) = self.tables.get_mut(&key) else {
-            return false;
-        };
-        let more = !state.dirty.is_empty();
-        if !more && !state.empty.is_empty() && !self.groups.any_behind(key) {
-            for id in std::mem::take(&mut state.empty) {
-                if state.table.get(id).is_some_and(|e| e.paths.is_empty()) {
-                    state.table.remove(id);
-                    self.groups.forget(key, id);
+            if self.install {
+                for &id in &ids {
+                    self.tell_kernel(table, id, out);
                 }
             }
+            self.announce_changes(table, &ids, None, out);
         }
-        more
+        let state = &mut self.tables[table];
+        if !state.dirty.is_empty() {
+            return true;
+        }
+        if !state.empty.is_empty() && !self.groups.any_behind(state.key) {
+            let keep = state.empty.len().saturating_sub(SLICE as usize);
+            for id in state.empty.split_off(keep) {
+                let Some(entry) = state.table.get_mut(id) else {
+                    continue;
+                };
+                entry.listed_empty = false;
+                if entry.paths.is_empty() {
+                    state.table.remove(id);
+                    self.groups.forget(state.key, id);
+                }
+            }
+            return keep > 0;
+        }
+        false
+    }
+
+    /// Where packets to a prefix go, or that they go nowhere by way of a learned route.
+    fn tell_kernel(&self, table: TableIndex, id: PrefixId, out: &mut Vec<Output>) {
+        let state = &self.tables[table];
+        let Some(entry) = state.table.get(id) else {
+            return;
+        };
+        let next_hop = entry
+            .best_path()
+            .map(|path| self.attrs.get(path.attrs).next_hop)
+            .filter(|next_hop| *next_hop != NextHopId::SELF)
+            .map(|next_hop| self.next_hops.next_hop(next_hop));
+        out.push(Output::Fib(FibChange {
+            table: state.key.0,
+            prefix: entry.prefix,
+            next_hop,
+        }));
     }
 }

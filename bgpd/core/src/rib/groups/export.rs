@@ -14,7 +14,7 @@ use crate::rib::nexthops::NextHopTable;
 use crate::rib::peers::Peers;
 use crate::rib::table::Path;
 use crate::rib::update::DEFAULT_LOCAL_PREF;
-use crate::rib::{OutMessage, Rib, TableKey};
+use crate::rib::{OutMessage, Output, Rib, TableIndex};
 
 /// What the export of a path depends on beside its group.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,17 +41,16 @@ impl Rib {
     /// Brings the groups of a table (or one of them) up to date with the best paths of these prefixes.
     pub(in crate::rib) fn announce_changes(
         &mut self,
-        key: TableKey,
+        table: TableIndex,
         ids: &[PrefixId],
         only: Option<usize>,
+        out: &mut Vec<Output>,
     ) {
-        let Some(state) = self.tables.get(&key) else {
-            return;
-        };
+        let state = &self.tables[table];
         let mut released = Vec::new();
         for (index, slot) in self.groups.slots.iter_mut().enumerate() {
             let Some(group) = slot else { continue };
-            if group.key.table != key || only.is_some_and(|only| only != index) {
+            if group.key.table != state.key || only.is_some_and(|only| only != index) {
                 continue;
             }
             let mut memo: HashMap<ExportInput, AttrId> = HashMap::new();
@@ -91,7 +90,9 @@ impl Rib {
                 group.encode(round, prefix, &self.attrs, &self.next_hops);
             }
         }
-        self.release_later(released);
+        for attrs in released {
+            self.release(attrs, out);
+        }
     }
 }
 
@@ -233,12 +234,11 @@ impl Group {
         next_hops: &NextHopTable,
     ) -> Vec<OutMessage> {
         let set = table.get(attrs);
-        let own = set.next_hop == NextHopId::SELF;
-        let next_hop = if own {
-            self.placeholder()
-        } else {
-            next_hops.next_hop(set.next_hop)
-        };
+        let learned = (set.next_hop != NextHopId::SELF)
+            .then(|| next_hops.next_hop(set.next_hop))
+            .and_then(beyond_its_link);
+        let own = learned.is_none();
+        let next_hop = learned.unwrap_or_else(|| self.placeholder());
         let mut encoded = Vec::new();
         let family = self.key.table.1;
         match bgp_wire::encode_reach(
@@ -263,6 +263,21 @@ impl Group {
                 link_local: None,
             },
         }
+    }
+}
+
+/// A learned next hop as it is passed on: a link-local address means nothing beyond its link (RFC 2545 §3). `None` when
+/// that was all it had.
+fn beyond_its_link(next_hop: NextHop) -> Option<NextHop> {
+    match next_hop {
+        NextHop::V4(_) => Some(next_hop),
+        NextHop::V6 { global, .. } if global.is_unspecified() || global.is_unicast_link_local() => {
+            None
+        }
+        NextHop::V6 { global, .. } => Some(NextHop::V6 {
+            global,
+            link_local: None,
+        }),
     }
 }
 

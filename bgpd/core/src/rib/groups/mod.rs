@@ -7,6 +7,8 @@
 //! A peer is never sent a route that it is itself the source of; where the best path moves to a member, that member
 //! gets an explicit withdraw of what it had. Property (tests): group output equals per-peer output.
 
+#[cfg(test)]
+mod check;
 mod export;
 mod ring;
 mod walk;
@@ -74,6 +76,8 @@ struct Group {
     members: Vec<Member>,
     /// The first cursor over the table is through.
     populated: bool,
+    /// The member whose walk goes on first.
+    turn: usize,
     /// Prefixes announced, and of those how many from each source.
     count: u64,
     by_source: HashMap<PeerId, u64>,
@@ -131,6 +135,7 @@ impl Groups {
             ring: Ring::default(),
             members: vec![member],
             populated: false,
+            turn: 0,
             count: 0,
             by_source: HashMap::new(),
         };
@@ -143,25 +148,22 @@ impl Groups {
         Some(index)
     }
 
-    /// Takes a peer out of all its groups; the attributes that groups without members had announced.
+    /// Takes a peer out of all its groups; those that are gone with their last member. What they had announced goes to
+    /// `released`.
     #[must_use]
-    pub(super) fn leave(&mut self, peer: PeerId) -> Vec<AttrId> {
-        let mut released = Vec::new();
-        for slot in &mut self.slots {
+    pub(super) fn leave(&mut self, peer: PeerId, released: &mut Vec<AttrId>) -> Vec<usize> {
+        let mut gone = Vec::new();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
             let Some(group) = slot else { continue };
             group.members.retain(|m| m.peer != peer);
             if group.members.is_empty() {
-                released.extend(
-                    group
-                        .announced
-                        .iter()
-                        .map(|a| a.attrs)
-                        .filter(|a| *a != AttrId::NONE),
-                );
+                let held = group.announced.iter().map(|a| a.attrs);
+                released.extend(held.filter(|attrs| *attrs != AttrId::NONE));
                 *slot = None;
+                gone.push(index);
             }
         }
-        released
+        gone
     }
 
     /// The first cursor over the table is through: walks may begin.
@@ -173,10 +175,17 @@ impl Groups {
 
     /// Sends all of a family again (RFC 2918).
     pub(super) fn send_all(&mut self, peer: PeerId, family: Family) {
-        for group in self.slots.iter_mut().flatten().filter(|g| g.key.table.1 == family) {
+        for group in self
+            .slots
+            .iter_mut()
+            .flatten()
+            .filter(|g| g.key.table.1 == family)
+        {
             for member in group.members.iter_mut().filter(|m| m.peer == peer) {
                 let mode = match &member.position {
-                    Position::Ring(position) => WalkMode::Refresh(group.ring.version_at(*position, group.version)),
+                    Position::Ring(position) => {
+                        WalkMode::Refresh(group.ring.version_at(*position, group.version))
+                    }
                     Position::Walk(walk) => walk.refreshed(),
                 };
                 member.position = Position::Walk(Walk::new(mode));
@@ -187,12 +196,16 @@ impl Groups {
     /// Whether some member of this table may still have to be told of prefixes that have no path any more. One that
     /// has messages in the ring counts: it loses them when the ring moves on or when it asks for a refresh.
     pub(super) fn any_behind(&self, table: TableKey) -> bool {
-        self.slots.iter().flatten().filter(|g| g.key.table == table).any(|group| {
-            group.members.iter().any(|m| match m.position {
-                Position::Ring(position) => position < group.ring.end(),
-                Position::Walk(_) => true,
+        self.slots
+            .iter()
+            .flatten()
+            .filter(|g| g.key.table == table)
+            .any(|group| {
+                group.members.iter().any(|m| match m.position {
+                    Position::Ring(position) => position < group.ring.end(),
+                    Position::Walk(_) => true,
+                })
             })
-        })
     }
 
     /// A prefix id is about to be used for another prefix.
@@ -274,8 +287,9 @@ impl Rib {
     /// Sends what the members can take; whether more can be done now.
     pub(super) fn deliver(&mut self, out: &mut Vec<Output>) -> bool {
         let mut more = false;
+        let mut budget = walk::CHUNKS;
         for index in 0..self.groups.slots.len() {
-            more |= self.walk_slice(index, out);
+            more |= self.walk_slice(index, &mut budget, out);
             if let Some(Some(group)) = self.groups.slots.get_mut(index) {
                 group.deliver_ring(&mut self.peers, out);
             }

@@ -87,7 +87,14 @@ impl Ring {
 
     /// The last round that a member at this position has in full; at the end of the ring that is `current`.
     pub(super) fn version_at(&self, position: u64, current: u64) -> u64 {
-        self.get(position).map_or(current, |entry| entry.version.saturating_sub(1))
+        self.get(position)
+            .map_or(current, |entry| entry.version.saturating_sub(1))
+    }
+
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let bytes: usize = self.entries.iter().map(|e| e.message.bytes.len()).sum();
+        assert_eq!(self.bytes, bytes);
     }
 
     fn drop_first(&mut self) -> bool {

@@ -9,6 +9,8 @@ use crate::rib::{OutMessage, Output, Rib};
 
 /// Prefixes per chunk; its messages wait in the peer's backlog until the session takes them.
 const CHUNK: u32 = 2048;
+/// Chunks per slice of all groups together.
+pub(super) const CHUNKS: u32 = 4;
 
 /// What a walk sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +49,9 @@ impl Walk {
     /// The walk to take instead when the member asks for all again.
     pub(super) fn refreshed(&self) -> WalkMode {
         match (self.mode, self.began) {
-            (WalkMode::Initial, Some((version, _))) | (WalkMode::Since(version), _) => WalkMode::Refresh(version),
+            (WalkMode::Initial, Some((version, _))) | (WalkMode::Since(version), _) => {
+                WalkMode::Refresh(version)
+            }
             (mode, _) => mode,
         }
     }
@@ -64,22 +68,29 @@ impl Walk {
 }
 
 impl Rib {
-    /// One chunk for each walking member that has sent its last one. Whether more can be done now.
-    pub(super) fn walk_slice(&mut self, index: usize, out: &mut Vec<Output>) -> bool {
+    /// A chunk for walking members that have sent their last one, in turn, as far as `budget` goes. Whether more can be
+    /// done now.
+    pub(super) fn walk_slice(
+        &mut self,
+        index: usize,
+        budget: &mut u32,
+        out: &mut Vec<Output>,
+    ) -> bool {
         let Some(Some(group)) = self.groups.slots.get_mut(index) else {
             return false;
         };
-        let Some(state) = self
-            .tables
-            .get(&group.key.table)
-            .filter(|_| group.populated)
-        else {
+        if !group.populated {
+            return false;
+        }
+        let Some(state) = self.tables.iter().find(|s| s.key == group.key.table) else {
             // An empty table is not there yet: its walk is over at once.
-            return group.populated && self.end_of_empty_walks(index, out);
+            return self.end_of_empty_walks(index, out);
         };
         let end = state.table.end();
         let mut more = false;
-        for m in 0..group.members.len() {
+        let members = group.members.len();
+        let first = group.turn;
+        for m in (0..members).map(|i| (first + i) % members) {
             let member = &mut group.members[m];
             let id = member.peer;
             let Position::Walk(walk) = &mut member.position else {
@@ -91,6 +102,11 @@ impl Rib {
             if !peer.flush_backlog(out) || !peer.can_send() {
                 continue;
             }
+            if *budget == 0 {
+                group.turn = m;
+                return true;
+            }
+            *budget -= 1;
             let (began_version, ring_position) =
                 *walk.began.get_or_insert((group.version, group.ring.end()));
             let stop = walk.next.saturating_add(CHUNK).min(end);
