@@ -28,7 +28,14 @@ impl Frr {
     /// When they cannot be started.
     pub fn start(ns: &Ns, dir: &Path, config: &str) -> Result<Self> {
         let dir = &own_directory(dir)?;
-        let zebra = daemon(ns, dir, "zebra", "hostname zebra\n")?;
+        let mut zebra = daemon(ns, dir, "zebra", "hostname zebra\n")?;
+        // A bgpd that does not find zebra tries again ten seconds later, and until then knows no interface.
+        eventually(Duration::from_secs(10), "zebra takes clients", || {
+            zebra.alive()?;
+            let socket = dir.join("zserv.api");
+            ensure!(socket.exists(), "no {}", socket.display());
+            Ok(())
+        });
         let mut frr = Self {
             zebra,
             bgpd: daemon(ns, dir, "bgpd", config)?,

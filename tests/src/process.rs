@@ -25,7 +25,8 @@ pub struct Process {
 impl Process {
     /// Starts `argv` inside `ns`, both outputs going to `dir`/`name`.log.
     ///
-    /// The kernel ends the program should this test process die without a chance to.
+    /// The kernel ends the program with the thread that started it, should the test die without a chance to: start it on
+    /// the test's own thread.
     ///
     /// # Errors
     /// When it cannot be started.
