@@ -9,8 +9,10 @@
 //! - [`kernel`]: what a namespace's routing tables say
 //! - [`bgpd`], [`bird`], [`frr`]: `roadbed-bgpd` and the routers that it talks to
 //! - [`site`], [`pod`], [`probe`]: labs with agents, pods on them, transfers between them
+//! - [`bench`]: labs of tests
 //! - [`two_racks`]: what must be true of the lab `two-racks`; the demo tells it
 
+pub mod bench;
 pub mod bgpd;
 pub mod bird;
 pub mod frr;

@@ -1,6 +1,6 @@
 //! Pods: network namespaces inside a node, wired by the plugin as a container runtime calls it.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::IpAddr;
 use std::process::{Child, Stdio};
 
@@ -246,8 +246,11 @@ impl Drop for Listener {
     }
 }
 
-fn listen(site: &Site, node: &str, argv: &[&str]) -> Result<Listener> {
-    use std::io::BufRead;
+/// Starts a listener inside `node` and waits until it listens. It ends when dropped.
+///
+/// # Errors
+/// When it does not come up.
+pub fn listen(site: &Site, node: &str, argv: &[&str]) -> Result<Listener> {
     let child = site
         .lab()
         .command(node, argv)?
@@ -257,7 +260,7 @@ fn listen(site: &Site, node: &str, argv: &[&str]) -> Result<Listener> {
     let mut listener = Listener(child);
     let mut line = String::new();
     if let Some(stdout) = &mut listener.0.stdout {
-        std::io::BufReader::new(stdout).read_line(&mut line)?;
+        BufReader::new(stdout).read_line(&mut line)?;
     }
     if line.trim() != LISTENING {
         bail!("{node}: `{}` does not listen: {line}", argv.join(" "));

@@ -47,9 +47,9 @@ pub struct Sent {
 ///
 /// # Errors
 /// When the port cannot be had.
-pub fn listen() -> io::Result<()> {
+pub fn listen(port: u16) -> io::Result<()> {
     // Dual-stack, as Linux has it by default.
-    let listener = TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT)))?;
+    let listener = TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))?;
     println!("{LISTENING}");
     io::stdout().flush()?;
     for stream in listener.incoming() {

@@ -45,7 +45,7 @@ pub enum ReserveError {
     },
     /// Every address of every block is in use or kept back.
     #[error(
-        "no free {family} address in IPPool {}: {blocks} blocks of this node have {capacity} addresses, {in_use} in use, {cooling} released less than {} s ago",
+        "no free {family} address in IPPool {}: {blocks} blocks of this node have {capacity} addresses, {in_use} in use, {cooling} kept back for {} s after their release; apply a further IPPool, or end pods",
         pools.join(", "), cool_down.as_secs()
     )]
     PoolFull {

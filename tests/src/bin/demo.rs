@@ -64,7 +64,11 @@ struct Place {
 #[derive(Subcommand)]
 enum Probe {
     /// Accept transfers
-    Listen,
+    Listen {
+        /// TCP port
+        #[arg(long, default_value_t = probe::PORT)]
+        port: u16,
+    },
     /// Send to each address in turn
     Send {
         /// The listeners
@@ -76,7 +80,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Run { keep, place } => run(keep, &place),
         Verb::Down { place } => down(&place),
-        Verb::Probe(Probe::Listen) => probe::listen().context("listen"),
+        Verb::Probe(Probe::Listen { port }) => probe::listen(port).context("listen"),
         Verb::Probe(Probe::Send { to }) => probe::send(&to).context("send"),
     };
     match outcome {
