@@ -6,8 +6,8 @@ use crate::rib::OutMessage;
 use crate::rib::ids::PeerId;
 
 /// Bytes that a ring holds at most for its slowest member: some 2,000 full messages. A member further behind
-/// walks, which costs encoding but no memory.
-const MAX_BYTES: usize = 8 << 20;
+/// walks, which costs encoding but no memory. In tests a dozen small messages.
+const MAX_BYTES: usize = if cfg!(test) { 1 << 10 } else { 8 << 20 };
 
 /// Who gets a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

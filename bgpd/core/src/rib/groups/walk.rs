@@ -8,7 +8,7 @@ use crate::rib::ids::{AttrId, PrefixId};
 use crate::rib::{OutMessage, Output, Rib};
 
 /// Prefixes per chunk; its messages wait in the peer's backlog until the session takes them.
-const CHUNK: u32 = 2048;
+const CHUNK: u32 = if cfg!(test) { 3 } else { 2048 };
 /// Chunks per slice of all groups together.
 pub(super) const CHUNKS: u32 = 4;
 
