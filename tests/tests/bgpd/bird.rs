@@ -120,6 +120,26 @@ fn a_restarted_bird_comes_back() {
     assert_eq!(speaker.logged(&["session established"]), 2);
 }
 
+/// The only link: the routes go at once, the session with its Hold Timer, and both come back without help.
+#[test]
+fn a_link_that_comes_back_brings_session_and_routes_back() {
+    let pair = Pair::new();
+    let _bird = over_ipv4(&pair);
+    let peers = peer("bird", "10.99.0.2", "").replace("holdTimeSeconds = 9", "holdTimeSeconds = 3");
+    let mut speaker = pair.speaker(&peers);
+    pair.kernel_has(&[V4, V4_MORE, V6]);
+    pair.peer.run("ip link set eth0 down").unwrap();
+    pair.kernel_has(&[]);
+    eventually(SOON, "the hold timer expires", || {
+        speaker.says(&["session down", "hold timer expired"])
+    });
+    pair.peer.run("ip link set eth0 up").unwrap();
+    // IPv6 addresses do not outlive their link's administrative state.
+    pair.peer.add_address("eth0", "fd00:99::2/64").unwrap();
+    pair.kernel_has(&[V4, V4_MORE, V6]);
+    assert_eq!(speaker.logged(&["session established"]), 2);
+}
+
 /// Forwarding outlives the process: not one route event for what stays, and what went meanwhile is swept.
 #[test]
 fn a_killed_speaker_leaves_its_routes_and_adopts_them() {

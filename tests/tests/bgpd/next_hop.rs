@@ -48,6 +48,22 @@ fn a_link_that_goes_down_takes_its_routes_and_brings_them_back() {
     assert_eq!(speaker.logged(&["session down"]), 0);
 }
 
+/// The other end goes down: our address stays, the carrier is lost.
+#[test]
+fn lost_carrier_takes_routes_and_its_return_brings_them_back() {
+    let (pair, speaker, mut script) = with_session();
+    script.send(&update(&mandatory(BEYOND), &NLRI));
+    pair.kernel_has(&[ROUTE]);
+    for _ in 0..2 {
+        pair.peer.run("ip link set eth1 down").unwrap();
+        pair.kernel_has(&[]);
+        script.keep_alive(Duration::from_millis(500));
+        pair.peer.run("ip link set eth1 up").unwrap();
+        pair.kernel_has(&[ROUTE]);
+    }
+    assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
 #[test]
 fn a_next_hop_that_nothing_leads_to_is_not_used_until_something_does() {
     let (pair, speaker, mut script) = with_session();
