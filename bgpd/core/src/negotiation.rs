@@ -73,7 +73,7 @@ impl Negotiated {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum OpenError {
     /// Subcode 2.
-    #[error("the peer says it is AS {got}, but AS {expected} is configured")]
+    #[error("the peer says it is AS {got}, but asNumber {expected} is configured: correct one of the two")]
     BadPeerAs {
         /// The configured AS number.
         expected: u32,
@@ -345,7 +345,7 @@ mod tests {
         let words = result.clone().expect_err("wrong AS").to_string();
         assert_eq!(
             words,
-            "the peer says it is AS 65002, but AS 65009 is configured"
+            "the peer says it is AS 65002, but asNumber 65009 is configured: correct one of the two"
         );
         assert_eq!(refused(result), (2, 2, vec![]));
 

@@ -197,7 +197,7 @@ fn a_corrected_setting_does_not_wait_for_the_pause() {
         .peer
         .last_error()
         .map(|error| error.reason.to_string());
-    let expected = "the peer says it is AS 65002, but AS 65009 is configured";
+    let expected = "the peer says it is AS 65002, but asNumber 65009 is configured: correct one of the two";
     assert_eq!(words.as_deref(), Some(expected));
     bench.input(Input::SettingsChanged(Box::new(settings())));
     assert_eq!(bench.pass(secs(1))[0].1, "out connect");
