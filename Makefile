@@ -44,11 +44,7 @@ lint: packages fmt clippy ## format, clippy, and licences, bans, sources and adv
 .PHONY: fuzz
 fuzz: packages ## every fuzz target for FUZZ_SECONDS (60) each
 	@scripts/setup fuzz
-	@set -e; for target in $(FUZZ_TARGETS); do \
-		mkdir -p fuzz/corpus/$$target; \
-		$(STEP) "fuzz $$target" cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
-			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -verbosity=0 -print_final_stats=1; \
-	done
+	@set -e; for target in $(FUZZ_TARGETS); do $(STEP) "fuzz $$target" scripts/fuzz $$target $(FUZZ_SECONDS); done
 
 .PHONY: release
 release: packages ## optimised binaries in target/release
@@ -75,7 +71,7 @@ arrows:
 
 .PHONY: scripts
 scripts:
-	@$(STEP) "scripts" shellcheck scripts/setup scripts/step scripts/arrows scripts/advisories .ci/run
+	@$(STEP) "scripts" shellcheck $(filter-out %.txt,$(wildcard scripts/*)) .ci/run
 
 # The whole-program tests run the binaries that lie beside them.
 .PHONY: build
