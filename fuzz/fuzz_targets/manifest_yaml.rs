@@ -26,7 +26,10 @@ fn check(text: &str) {
     match parse(text, "f.yaml") {
         Ok(objects) => {
             for object in objects {
-                assert!(object.validate().is_ok(), "accepted, yet not valid: {object:?}");
+                assert!(
+                    object.validate().is_ok(),
+                    "accepted, yet not valid: {object:?}"
+                );
                 let written = to_yaml(&object);
                 let read = parse(&written, "f.yaml");
                 assert_eq!(read.as_deref(), Ok(&[object][..]), "{written}");
@@ -36,25 +39,88 @@ fn check(text: &str) {
             assert!(!errors.is_empty() && errors.len() <= MAX_PROBLEMS + 1);
             let lines = text.split(['\n', '\r']).count();
             for error in errors.iter() {
-                assert!(error.line.is_none_or(|l| (1..=lines + 1).contains(&l)), "{error}");
+                assert!(
+                    error.line.is_none_or(|l| (1..=lines + 1).contains(&l)),
+                    "{error}"
+                );
                 assert!(!error.message.contains('\u{1b}'), "{error:?}");
             }
         }
     }
 }
 
-const KINDS: [&str; 6] = ["IPPool", "IPBlock", "BGPPeer", "BGPConfig", "List", "ippool"];
+const KINDS: [&str; 6] = [
+    "IPPool",
+    "IPBlock",
+    "BGPPeer",
+    "BGPConfig",
+    "List",
+    "ippool",
+];
 const NAMES: [&str; 5] = ["default", "pods-v4", "10-244-0-0-26", "Bad_Name", "a.b"];
 const FIELDS: [&str; 30] = [
-    "cidr", "blockSize", "nodeSelector", "matchLabels", "matchExpressions", "key", "operator", "values",
-    "disabled", "pool", "owner", "node", "state", "address", "asNumber", "port", "localAsNumber",
-    "sourceAddress", "families", "holdTimeSeconds", "keepaliveTimeSeconds", "importPolicies", "routerId",
-    "nodePrefixes", "acceptDefaultRoute", "capacity", "inUse", "conditions", "<<", "rack",
+    "cidr",
+    "blockSize",
+    "nodeSelector",
+    "matchLabels",
+    "matchExpressions",
+    "key",
+    "operator",
+    "values",
+    "disabled",
+    "pool",
+    "owner",
+    "node",
+    "state",
+    "address",
+    "asNumber",
+    "port",
+    "localAsNumber",
+    "sourceAddress",
+    "families",
+    "holdTimeSeconds",
+    "keepaliveTimeSeconds",
+    "importPolicies",
+    "routerId",
+    "nodePrefixes",
+    "acceptDefaultRoute",
+    "capacity",
+    "inUse",
+    "conditions",
+    "<<",
+    "rack",
 ];
 const VALUES: [&str; 30] = [
-    "10.244.0.0/16", "fd00:244::/48", "10.244.0.0/26", "26", "122", "300", "-1", "65001", "4294967295",
-    "true", "yes", "~", "\"\"", "10.0.0.1", "fd00::1", "ipv4-unicast", "default", "accept-all", "Confirmed",
-    "In", "Exists", "1.5", ".inf", "0x1f", "pods-v4", "node1", "*a", "&a x", "!!binary aGk=", "'it''s'",
+    "10.244.0.0/16",
+    "fd00:244::/48",
+    "10.244.0.0/26",
+    "26",
+    "122",
+    "300",
+    "-1",
+    "65001",
+    "4294967295",
+    "true",
+    "yes",
+    "~",
+    "\"\"",
+    "10.0.0.1",
+    "fd00::1",
+    "ipv4-unicast",
+    "default",
+    "accept-all",
+    "Confirmed",
+    "In",
+    "Exists",
+    "1.5",
+    ".inf",
+    "0x1f",
+    "pods-v4",
+    "node1",
+    "*a",
+    "&a x",
+    "!!binary aGk=",
+    "'it''s'",
 ];
 
 fn recipe(u: &mut Unstructured<'_>) -> Result<String> {
@@ -73,7 +139,11 @@ fn document(u: &mut Unstructured<'_>, text: &mut String) -> Result<()> {
     let kind = *u.choose(&KINDS)?;
     text.push_str(kind);
     text.push_str("\nmetadata:\n  name: ");
-    text.push_str(if kind == "BGPConfig" { "default" } else { u.choose(&NAMES)? });
+    text.push_str(if kind == "BGPConfig" {
+        "default"
+    } else {
+        u.choose(&NAMES)?
+    });
     text.push_str("\nspec:\n");
     // What the kind requires, so that a spoiled rest is still looked at.
     text.push_str(match kind {
@@ -129,13 +199,21 @@ fn fields(u: &mut Unstructured<'_>, text: &mut String, indent: usize, depth: usi
 /// Takes a piece out or puts one in.
 fn spoil(u: &mut Unstructured<'_>, text: &mut String) -> Result<()> {
     let at = u.choose_index(text.len() + 1)?;
-    let at = (0..=at).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+    let at = (0..=at)
+        .rev()
+        .find(|&i| text.is_char_boundary(i))
+        .unwrap_or(0);
     if u.arbitrary()? {
         let end = (at + u.int_in_range(1..=30)?).min(text.len());
-        let end = (end..=text.len()).find(|&i| text.is_char_boundary(i)).unwrap_or(at);
+        let end = (end..=text.len())
+            .find(|&i| text.is_char_boundary(i))
+            .unwrap_or(at);
         text.replace_range(at..end, "");
     } else {
-        let pieces = ["\n---\n", "\n...\n", "\t", ": ", "- ", "[", "}", "&b ", "*b", "\"", "'", "#", "\r", "|\n", "? "];
+        let pieces = [
+            "\n---\n", "\n...\n", "\t", ": ", "- ", "[", "}", "&b ", "*b", "\"", "'", "#", "\r",
+            "|\n", "? ",
+        ];
         text.insert_str(at, u.choose(&pieces)?);
     }
     Ok(())

@@ -136,11 +136,7 @@ fn path(u: &mut Unstructured<'_>, width: usize, out: &mut Vec<u8>) {
     for _ in 0..octet(u) % 5 {
         let shape = octet(u);
         // Mostly sets and sequences, sometimes anything.
-        let kind = if shape >= 240 {
-            shape
-        } else {
-            1 + (shape & 1)
-        };
+        let kind = if shape >= 240 { shape } else { 1 + (shape & 1) };
         let count = octet(u) % 12;
         out.extend_from_slice(&[kind, count]);
         for _ in 0..count {
