@@ -10,10 +10,8 @@
 //! A check returns what it found in a few words, or an error that says what was expected and what is there instead.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use anyhow::{Context, Result};
-use roadbed_lab::Options;
 
 use crate::pod::Pod;
 use crate::site::Site;
@@ -112,19 +110,19 @@ pub fn owner(address: IpAddr, pods: &[Pod]) -> Option<String> {
     })
 }
 
-/// Brings the lab in `dir` up and waits until its agents could start pods and all know all blocks and loopbacks.
+/// Brings a lab that is up to where pods can be started: resources in the store, blocks confirmed, sessions
+/// Established, every route where it belongs.
 ///
 /// # Errors
 /// The first step that failed.
-pub fn up(dir: &Path, options: &Options, helper: &Path) -> Result<Site> {
-    let site = Site::up(&dir.join(FILE), options, helper)?;
+pub fn settle(site: &Site) -> Result<()> {
     site.apply("n1")?;
     for node in &NODES {
         site.ready(node.name)?;
         site.established(node.name)?;
     }
-    tables::converged(&site)?;
-    Ok(site)
+    tables::converged(site)?;
+    Ok(())
 }
 
 /// Starts two pods on each node.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
 use crate::netns::run;
 use crate::pod::Pod;
@@ -128,22 +128,31 @@ impl Traces {
         })
     }
 
+    /// Waits until nothing is left.
+    ///
+    /// # Errors
+    /// With everything that stays.
+    pub fn gone(&self) -> Result<String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.look_once() {
+                Ok(()) => {
+                    return Ok("no namespace, link, route, process or file is left".to_owned());
+                }
+                Err(left) if Instant::now() >= deadline => return Err(left),
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+
     /// Looks for what is left.
     ///
     /// # Errors
     /// With everything found.
-    pub fn gone(&self) -> Result<String> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let left = self.left()?;
-            if left.is_empty() {
-                return Ok("no namespace, link, route, process or file is left".to_owned());
-            }
-            if Instant::now() >= deadline {
-                bail!("left behind: {}", left.join("; "));
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+    pub fn look_once(&self) -> Result<()> {
+        let left = self.left()?;
+        ensure!(left.is_empty(), "left behind: {}", left.join("; "));
+        Ok(())
     }
 
     fn left(&self) -> Result<Vec<String>> {

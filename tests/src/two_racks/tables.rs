@@ -38,9 +38,17 @@ pub fn blocks(site: &Site) -> Result<Vec<BTreeSet<IpNet>>> {
 /// # Errors
 /// With the difference that stays.
 pub fn converged(site: &Site) -> Result<String> {
+    converged_with(site, &[])
+}
+
+/// As [`converged`], with these pods.
+///
+/// # Errors
+/// With the difference that stays.
+pub fn converged_with(site: &Site, pods: &[Pod]) -> Result<String> {
     site.until(CONVERGENCE, "all tables are complete", || {
         let spine = spine(site)?;
-        kernels(site, &[])?;
+        kernels(site, pods)?;
         Ok(spine)
     })
 }
