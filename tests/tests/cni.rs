@@ -5,6 +5,8 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use roadbed_tests::bench::{Bench, Files};
@@ -340,4 +342,54 @@ fn gc_releases_what_the_runtime_does_not_list() {
     assert!(run.ok, "{}", run.stdout);
     assert_eq!(wired(site), (1, 2, 1));
     assert_eq!(in_use(site), 2);
+}
+
+#[test]
+fn many_at_once_get_addresses_of_their_own_and_leave_nothing() {
+    const PODS: usize = 24;
+    let bench = Bench::solo().unwrap();
+    let site = &bench.site;
+    let mut pods: Vec<Pod> = (0..PODS).map(|i| Pod::new(N1, &format!("p{i}"))).collect();
+    for pod in &pods {
+        pod.make(site).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for pod in &mut pods {
+            scope.spawn(move || pod.add(site).unwrap());
+        }
+    });
+    let distinct: BTreeSet<IpAddr> = pods.iter().flat_map(|pod| pod.addresses.clone()).collect();
+    assert_eq!(distinct.len(), 2 * PODS);
+    assert_eq!(wired(site), (PODS, 2 * PODS, PODS));
+    // Half of them go while others come.
+    let (stay, go) = pods.split_at(PODS / 2);
+    let mut come: Vec<Pod> = (0..PODS / 2)
+        .map(|i| Pod::new(N1, &format!("c{i}")))
+        .collect();
+    for pod in &come {
+        pod.make(site).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for pod in go {
+            scope.spawn(move || pod.del(site).unwrap());
+        }
+        for pod in &mut come {
+            scope.spawn(move || pod.add(site).unwrap());
+        }
+    });
+    let there = || stay.iter().chain(&come);
+    let distinct: BTreeSet<IpAddr> = there().flat_map(|pod| pod.addresses.clone()).collect();
+    assert_eq!(distinct.len(), 2 * PODS);
+    assert_eq!(wired(site), (PODS, 2 * PODS, PODS));
+    for pod in there() {
+        let ping = format!("ping -n -c 1 -W 2 {}", pod.addresses[0]);
+        site.run(N1, &ping).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for pod in there() {
+            scope.spawn(move || pod.del(site).unwrap());
+        }
+    });
+    assert_eq!(wired(site), (0, 0, 0));
+    assert_eq!(in_use(site), 0);
 }
