@@ -12,12 +12,19 @@ use thiserror::Error;
 
 /// Longest path of a unix socket, bytes (`sun_path` less its NUL).
 const SOCKET_PATH_MAX: usize = 107;
-/// Variables that begin like ours and are none.
-const NOT_SETTINGS: [&str; 4] = [
-    "ROADBED_LOG",
-    "ROADBED_AGENT_CONFIG",
-    "ROADBED_LAB",
-    "ROADBED_BGPD",
+/// Settings that the environment may give as `ROADBED_<KEY>`, `__` for a level down. Other variables of that shape are
+/// somebody else's: Kubernetes makes `ROADBED_SERVICE_HOST` of a Service named `roadbed`.
+const KEYS: [&str; 10] = [
+    "NODE",
+    "LABELS__",
+    "AS_NUMBER",
+    "ROUTER_ID",
+    "NODE_ADDRESSES",
+    "RUN_DIR",
+    "STATE_DIR",
+    "STORE__",
+    "MTU",
+    "COOL_DOWN_SECONDS",
 ];
 /// Smallest MTU that carries IPv6 (RFC 8200 §5).
 const MTU_MIN: u32 = 1280;
@@ -111,10 +118,7 @@ impl AgentConfig {
         overrides: &Overrides,
     ) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
-        // What belongs to the log, to other programs and to `main` is no setting of the agent.
-        let settings = environment.into_iter().filter(|(key, _)| {
-            key != "ROADBED_STORE" && !NOT_SETTINGS.iter().any(|other| key.starts_with(other))
-        });
+        let settings = environment.into_iter().filter(|(key, _)| is_setting(key));
         let environment = config::Environment::with_prefix("ROADBED")
             .prefix_separator("_")
             .separator("__")
@@ -212,6 +216,16 @@ impl AgentConfig {
     }
 }
 
+fn is_setting(variable: &str) -> bool {
+    let Some(name) = variable.strip_prefix("ROADBED_") else {
+        return false;
+    };
+    KEYS.iter().any(|key| match key.strip_suffix("__") {
+        Some(_) => name.starts_with(key),
+        None => name == *key,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,6 +256,20 @@ mod tests {
             load(&format!("# override\n{VALID}")).unwrap().run_dir,
             Path::new("/run/other")
         );
+    }
+
+    #[test]
+    fn other_variables_are_not_ours() {
+        let check = |variable: &str, expected: bool| {
+            assert_eq!(is_setting(variable), expected, "{variable}")
+        };
+        check("ROADBED_NODE", true);
+        check("ROADBED_STORE__PATH", true);
+        check("ROADBED_LABELS__RACK", true);
+        check("ROADBED_STORE", false);
+        check("ROADBED_SERVICE_HOST", false);
+        check("ROADBED_NODE_PORT", false);
+        check("NODE", false);
     }
 
     #[test]

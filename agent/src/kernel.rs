@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use roadbed_api::agent::AttachmentKey;
 use roadbed_api::names::{HOST_IFNAME_PREFIX, ROUTE_PROTOCOL, host_ifname, ifalias, parse_ifalias};
-use roadbed_hostnet::{LinkTarget, MacAddr, Netlink, NetlinkError, RouteFilter, TABLE_MAIN};
+use roadbed_hostnet::{Link, LinkTarget, MacAddr, Netlink, NetlinkError, RouteFilter, TABLE_MAIN};
 use roadbed_ipam::{KernelAttachment, Row};
 
 /// MTU where no link says otherwise (Ethernet).
@@ -29,7 +29,8 @@ pub fn attachments() -> Result<Vec<KernelAttachment>, NetlinkError> {
             addresses.entry(ifindex).or_default().push(route.dst.addr());
         }
     }
-    let links = netlink.links(HOST_IFNAME_PREFIX)?;
+    // By alias alone: a link that somebody renamed is still the pod's.
+    let links = netlink.links("")?;
     Ok(links
         .into_iter()
         .filter_map(|link| {
@@ -93,7 +94,18 @@ pub fn wire_host_end(row: &Row, ifindex: u32, pod_mac: MacAddr) -> Result<(), Ne
 /// # Errors
 /// A link of that name is not ours, or the kernel refuses.
 pub fn unwire(key: &AttachmentKey) -> Result<bool, NetlinkError> {
-    Netlink::open()?.link_delete_marked(LinkTarget::Name(&host_ifname(key)), &ifalias(key))
+    let mut netlink = Netlink::open()?;
+    let mark = ifalias(key);
+    let ours = |link: &Link| link.alias.as_deref() == Some(mark.as_str());
+    // Under its name, as a rule; somebody may have renamed it, and somebody else's link may have its name.
+    let link = match netlink.link_by_name(&host_ifname(key))?.filter(ours) {
+        Some(link) => Some(link),
+        None => netlink.link_by_alias(&mark)?,
+    };
+    match link {
+        Some(link) => netlink.link_delete_marked(LinkTarget::Index(link.ifindex), &mark),
+        None => Ok(false),
+    }
 }
 
 /// Identifies the boot: what the run directory holds counts within one.

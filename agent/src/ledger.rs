@@ -56,6 +56,9 @@ pub fn start(
     match &opened.outcome {
         OpenOutcome::Adopted => {}
         OpenOutcome::NewBoot => tracing::info!("first start since boot: the ledger begins anew"),
+        OpenOutcome::Rebuilt(reason) if ledger.list().is_empty() => {
+            tracing::info!(%reason, "a new ledger; the kernel has no attachment of ours");
+        }
         OpenOutcome::Rebuilt(reason) => {
             tracing::warn!(%reason, rows = ledger.list().len(), "ledger rebuilt from the kernel");
         }

@@ -19,7 +19,7 @@ use crate::result::CniResult;
 use crate::sysctls;
 use crate::wire::{Expected, Plan, Wiring, differences, unwire};
 
-/// The agent answers a commit once route and policy are in the kernel; batches under load take a while.
+/// The agent answers a commit once the host routes are in the kernel; batches under load take a while.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the agent to take a reservation back; it expires by itself if not.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);

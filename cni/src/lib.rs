@@ -8,7 +8,7 @@
 //! runtime ─ env + stdin ─▶ env, config ─▶ add ── reserve ─▶ agent
 //!                                          │ ◀─ addresses, names, MACs
 //!                                          ├─ wire: veth, pod side          (undo: delete the link, release)
-//!                                          ├─── commit ─▶ agent: host route, neighbours, link settings
+//!                                          ├─── commit ─▶ agent: neighbours, host routes
 //!                                          └─ result ─▶ stdout
 //! ```
 

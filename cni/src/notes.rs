@@ -1,7 +1,7 @@
 //! Notes to an agent that was away: one file per attachment that the plugin unwired by itself.
 //!
-//! `<runDir>/notes/<host interface name>.json` holds the attachment's key. The agent reads them at start and when its
-//! directory watch fires; since an attachment lives as long as its host link, a note only says where to look. It is
+//! `<runDir>/notes/<host interface name>.json` holds the attachment's key. The agent's audit clears them every
+//! few seconds; since an attachment lives as long as its host link, a note only says where to look. It is
 //! written beside and renamed, so a reader never sees half of one.
 
 use std::fs;

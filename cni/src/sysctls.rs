@@ -28,7 +28,7 @@ const ALLOWED: [&str; 9] = [
 ];
 
 /// Applies the file, if there is one. Whatever fails is a warning: a pod without it may still work, and
-/// `roadbedctl check system` names what is off.
+/// the warning names what is off.
 pub(crate) fn apply(run_dir: &Path, log: &mut Log) {
     let path = run_dir.join(names::SYSCTLS_NAME);
     let settings = match read(&path) {

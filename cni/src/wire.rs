@@ -178,7 +178,7 @@ impl<'a> Wiring<'a> {
         // The kernel takes no alias while creating; the link gets its mark before it can carry a packet.
         wiring.host.link_set_alias(target, &plan.alias)?;
         if sysctl::read("net/ipv6/conf/all/disable_ipv6").is_ok() {
-            // The host end's link-local address is the agent's to choose, the same for every pod.
+            // Without this the kernel would give the host end a link-local address, which nobody needs.
             wiring
                 .host
                 .link_set_addr_gen_mode(target, AddrGenMode::None)?;

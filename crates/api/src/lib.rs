@@ -3,7 +3,7 @@
 //! Owns: what a resource looks like (`apiVersion: roadbed.dev/v1alpha1`), which values are legal, names that
 //! several programs must agree on. Never does: I/O, time, randomness.
 //!
-//! - [`kinds`]: `IPPool`, `IPBlock`, `BGPPeer`, `BGPConfig`
+//! - [`kinds`]: `IPPool`, `IPBlock`, `BGPRoutePolicy`, `BGPPeer`, `BGPConfig`
 //! - [`resource`]: metadata and the typed / untyped envelope
 //! - [`agent`]: requests and answers on the agent's unix socket
 //! - [`names`]: interface names, alias mark, gateways, protocol number, default paths
@@ -19,7 +19,7 @@ pub mod problem;
 pub mod resource;
 pub mod selector;
 
-pub use kinds::{BgpConfigSpec, BgpPeerSpec, IpBlockSpec, IpPoolSpec, Kind};
+pub use kinds::{BgpConfigSpec, BgpPeerSpec, BgpRoutePolicySpec, IpBlockSpec, IpPoolSpec, Kind};
 pub use problem::{Problem, Problems};
 pub use resource::{Condition, Metadata, Object, Resource, Spec, Timestamp};
 pub use selector::LabelSelector;

@@ -22,7 +22,7 @@ use serde_saphyr::{DuplicateKeyPolicy, MessageFormatter};
 
 pub use self::error::{ManifestError, ManifestErrors};
 use self::tree::{Data, Fault, Node, Place, Step, path_text, shown, unknown_field};
-use crate::kinds::{BgpConfigSpec, BgpPeerSpec, IpBlockSpec, IpPoolSpec, Kind};
+use crate::kinds::{BgpConfigSpec, BgpPeerSpec, BgpRoutePolicySpec, IpBlockSpec, IpPoolSpec, Kind};
 use crate::names::API_VERSION;
 use crate::problem::Problems;
 use crate::resource::{Metadata, Object, ObjectError, Spec};
@@ -306,6 +306,9 @@ impl Reader<'_> {
             Some(Kind::IPBlock) => self.parts::<IpBlockSpec>(at, object, &node, prefix),
             Some(Kind::BGPPeer) => self.parts::<BgpPeerSpec>(at, object, &node, prefix),
             Some(Kind::BGPConfig) => self.parts::<BgpConfigSpec>(at, object, &node, prefix),
+            Some(Kind::BGPRoutePolicy) => {
+                self.parts::<BgpRoutePolicySpec>(at, object, &node, prefix)
+            }
             None => None,
         };
         let Some(metadata) = metadata else { return };

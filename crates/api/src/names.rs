@@ -20,7 +20,7 @@ pub const SYSCTLS_NAME: &str = "sysctls.json";
 pub const NOTES_DIR: &str = "notes";
 /// IPv4 gateway of every pod; answered for by a static neighbour entry, configured on no interface.
 pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
-/// IPv6 gateway of every pod: a link-local address, the same on every host end.
+/// IPv6 gateway of every pod; as its IPv4 fellow, it is answered for by a static neighbour entry alone.
 pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// Prefix of host interfaces.
 pub const HOST_IFNAME_PREFIX: &str = "rb";

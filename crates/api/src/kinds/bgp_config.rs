@@ -19,7 +19,8 @@ pub struct BgpConfigSpec {
     /// AS of nodes that have no AS of their own in the agent's file. 1–4294967294 (RFC 6793, RFC 7607).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_number: Option<u32>,
-    /// BGP Identifier (RFC 6286); absent: the node's first IPv4 address. In a cluster a node sets its own.
+    /// BGP Identifier (RFC 6286); of the standalone speaker. Refused in a cluster, where each node has
+    /// its own in the agent's file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router_id: Option<Ipv4Addr>,
     /// TCP port to listen on; default 179. 0 means: do not listen.

@@ -2,6 +2,7 @@
 
 mod bgp_config;
 mod bgp_peer;
+mod bgp_route_policy;
 mod ip_block;
 mod ip_pool;
 
@@ -15,6 +16,13 @@ use crate::resource::{Object, ObjectError, Spec};
 
 pub use bgp_config::{BgpConfigSpec, BgpConfigStatus, DEFAULT_BGP_PORT};
 pub use bgp_peer::{AddressFamily, BUILTIN_POLICIES, BgpPeerSpec, BgpPeerStatus};
+pub use bgp_route_policy::{
+    AsPathAlternative, AsPathNode, AsPathPattern, AsTerm, BgpRoutePolicySpec, BgpRoutePolicyStatus,
+    CommunityName, CommunityPattern, DefaultAction, DigitRun, ExtCommunityName,
+    ExtCommunityPattern, LargeCommunityPattern, LengthRange, ListChange, MAX_STEPS, NextHopChange,
+    PatternError, PolicyAction, PolicyMatch, PolicyRule, PolicySet, PolicySource, PrefixRange,
+    PrependAs,
+};
 pub use ip_block::{BlockOwner, BlockState, IpBlockSpec, IpBlockStatus, block_name};
 pub use ip_pool::{IpPoolSpec, IpPoolStatus};
 
@@ -29,11 +37,19 @@ pub enum Kind {
     BGPPeer,
     /// Speaker settings of the cluster; one object, named `default`.
     BGPConfig,
+    /// Rules that decide which routes pass a peer.
+    BGPRoutePolicy,
 }
 
 impl Kind {
     /// Every kind, in the order in which `apply` writes them.
-    pub const ALL: [Kind; 4] = [Kind::BGPConfig, Kind::IPPool, Kind::IPBlock, Kind::BGPPeer];
+    pub const ALL: [Kind; 5] = [
+        Kind::BGPConfig,
+        Kind::IPPool,
+        Kind::IPBlock,
+        Kind::BGPRoutePolicy,
+        Kind::BGPPeer,
+    ];
 
     /// The name as written in `kind:`.
     pub fn as_str(self) -> &'static str {
@@ -42,6 +58,7 @@ impl Kind {
             Kind::IPBlock => "IPBlock",
             Kind::BGPPeer => "BGPPeer",
             Kind::BGPConfig => "BGPConfig",
+            Kind::BGPRoutePolicy => "BGPRoutePolicy",
         }
     }
 
@@ -68,7 +85,23 @@ impl Kind {
                         ),
                     );
                 }
+                if object.spec.get("routerId").is_some() {
+                    problems.add(
+                        "spec.routerId",
+                        "no two nodes may share it: set router_id in each agent's file, or leave it to the first IPv4 address in node_addresses",
+                    );
+                }
                 check::<BgpConfigSpec>(object, problems)
+            }
+            Kind::BGPRoutePolicy => {
+                let name = object.metadata.name.as_str();
+                if BUILTIN_POLICIES.contains(&name) {
+                    problems.add(
+                        "metadata.name",
+                        format!("\"{name}\" is a built-in route policy: choose another name"),
+                    );
+                }
+                check::<BgpRoutePolicySpec>(object, problems)
             }
         }
     }
@@ -82,7 +115,7 @@ impl fmt::Display for Kind {
 
 /// No kind has that name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("unknown kind \"{0}\": known are BGPConfig, IPPool, IPBlock, BGPPeer")]
+#[error("unknown kind \"{0}\": known are BGPConfig, IPPool, IPBlock, BGPRoutePolicy, BGPPeer")]
 pub struct UnknownKind(pub String);
 
 impl FromStr for Kind {
@@ -94,6 +127,7 @@ impl FromStr for Kind {
             "ippool" | "ippools" | "ipp" => Ok(Kind::IPPool),
             "ipblock" | "ipblocks" | "ipb" => Ok(Kind::IPBlock),
             "bgppeer" | "bgppeers" | "bgpp" => Ok(Kind::BGPPeer),
+            "bgproutepolicy" | "bgproutepolicies" | "bgprp" => Ok(Kind::BGPRoutePolicy),
             "bgpconfig" | "bgpconfigs" | "bgpc" => Ok(Kind::BGPConfig),
             _ => Err(UnknownKind(s.escape_default().to_string())),
         }

@@ -100,7 +100,7 @@ fn the_envelope() {
     check(
         &POOL.replace("IPPool", "Pod"),
         &[
-            "f.yaml:2:7: Pod/pods-v4: kind: is the text \"Pod\": known are BGPConfig, IPPool, IPBlock, BGPPeer",
+            "f.yaml:2:7: Pod/pods-v4: kind: is the text \"Pod\": known are BGPConfig, IPPool, IPBlock, BGPRoutePolicy, BGPPeer",
         ],
     );
     check(
