@@ -36,6 +36,8 @@ pub(crate) struct KernelTask {
     states: HashMap<NextHop, NextHopState>,
     /// What the RIB wants, to be written again when a next hop or the configuration changes.
     wanted: HashMap<IpNet, NextHop>,
+    /// It was said that next hops cannot be tracked.
+    complained: bool,
 }
 
 impl KernelTask {
@@ -54,6 +56,7 @@ impl KernelTask {
             config,
             states: HashMap::new(),
             wanted: HashMap::new(),
+            complained: false,
         }
     }
 
@@ -80,8 +83,7 @@ impl KernelTask {
                     if changed.is_err() {
                         return;
                     }
-                    let all: Vec<IpNet> = self.wanted.keys().copied().collect();
-                    self.write(all).await;
+                    self.reconfigure().await;
                 }
             }
         }
@@ -91,15 +93,7 @@ impl KernelTask {
         let mut answers = Vec::new();
         for (next_hop, track) in batch.next_hops {
             if track {
-                match self.fib.track(key(&next_hop)).await {
-                    Ok(state) => {
-                        self.states.insert(next_hop, state);
-                        answers.push((next_hop, rib_state(state)));
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, ?next_hop, "next hop cannot be tracked: its routes stay unused");
-                    }
-                }
+                answers.extend(self.track(next_hop).await);
             } else if self.states.remove(&next_hop).is_some() {
                 // The writer only stops with the whole speaker.
                 self.fib.untrack(key(&next_hop)).await.ok();
@@ -109,53 +103,76 @@ impl KernelTask {
             self.rib.event(Event::NextHops(answers)).await.ok();
         }
         let prefixes = batch.routes.iter().map(|change| change.prefix).collect();
+        let install = self.config.borrow().install;
         for FibChange {
             prefix, next_hop, ..
         } in batch.routes
         {
-            match next_hop {
+            match next_hop.filter(|_| install) {
                 Some(next_hop) => self.wanted.insert(prefix, next_hop),
                 None => self.wanted.remove(&prefix),
             };
         }
         self.write(prefixes).await;
+        for barrier in batch.barriers {
+            // Who asked may have gone.
+            barrier.send(()).ok();
+        }
+    }
+
+    /// Where a next hop lies, from now on. The RIB may ask again for one that it let go and took back before this task
+    /// heard of either: one reference is enough.
+    async fn track(&mut self, next_hop: NextHop) -> Option<(NextHop, RibState)> {
+        let state = match self.states.get(&next_hop) {
+            Some(state) => *state,
+            None => match self.fib.track(key(&next_hop)).await {
+                Ok(state) => state,
+                Err(error) => {
+                    if !std::mem::replace(&mut self.complained, true) {
+                        tracing::error!(%error, %next_hop, "next hops cannot be tracked: their routes stay unused");
+                    }
+                    return None;
+                }
+            },
+        };
+        self.states.insert(next_hop, state);
+        Some((next_hop, rib_state(state)))
     }
 
     async fn next_hops_changed(&mut self, events: Vec<FibEvent>) {
+        let changed: HashMap<NextHopKey, NextHopState> = events
+            .into_iter()
+            .filter_map(|event| match event {
+                FibEvent::NextHopChanged { key, state } => Some((key, state)),
+                FibEvent::LinkChanged { .. } => None,
+            })
+            .collect();
         let mut answers = Vec::new();
-        let mut rewrite = Vec::new();
-        for event in events {
-            let FibEvent::NextHopChanged {
-                key: changed,
-                state,
-            } = event
-            else {
-                continue;
-            };
-            let same: Vec<NextHop> = self
-                .states
-                .keys()
-                .filter(|n| key(n) == changed)
-                .copied()
-                .collect();
-            for next_hop in same {
-                self.states.insert(next_hop, state);
-                answers.push((next_hop, rib_state(state)));
-                if matches!(state, NextHopState::Resolved { .. }) {
-                    rewrite.extend(
-                        self.wanted
-                            .iter()
-                            .filter(|(_, via)| **via == next_hop)
-                            .map(|(p, _)| *p),
-                    );
-                }
+        for (next_hop, state) in &mut self.states {
+            if let Some(new) = changed.get(&key(next_hop)) {
+                *state = *new;
+                answers.push((*next_hop, rib_state(*new)));
             }
         }
-        if !answers.is_empty() {
-            self.rib.event(Event::NextHops(answers)).await.ok();
+        if answers.is_empty() {
+            return;
         }
+        self.rib.event(Event::NextHops(answers)).await.ok();
         // The best path may stay what it is while the way to its next hop is another one.
+        let resolved =
+            |via: &NextHop| matches!(changed.get(&key(via)), Some(NextHopState::Resolved { .. }));
+        let rewrite = self.wanted.iter().filter(|(_, via)| resolved(via));
+        let rewrite = rewrite.map(|(prefix, _)| *prefix).collect();
         self.write(rewrite).await;
+    }
+
+    /// The configuration changed. Without installation nothing is wanted; the RIB tells all again when it comes on.
+    async fn reconfigure(&mut self) {
+        let all = self.wanted.keys().copied().collect();
+        if !self.config.borrow().install {
+            self.wanted = HashMap::new();
+        }
+        self.write(all).await;
     }
 
     /// Brings these prefixes to what is wanted of them.

@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Events that may wait for the thread.
 const QUEUE: usize = 1024;
-/// Events taken before work is done in between.
-const BATCH: usize = 256;
+/// How long events are taken before work is done in between.
+const SLICE: Duration = Duration::from_millis(2);
 /// FIB changes per message to the kernel task.
 const FIB_BATCH: usize = 2048;
 /// Messages that may wait for the kernel task.
@@ -35,8 +35,14 @@ pub(crate) enum RibMessage {
     KernelReady,
     /// What is known of a table.
     Paths(Option<IpNet>, oneshot::Sender<Vec<PathView>>),
-    /// Counts of a session.
-    Counters(SessionId, oneshot::Sender<[Option<FamilyCounters>; 2]>),
+    /// Counts of sessions, in this order.
+    Counters(
+        Vec<SessionId>,
+        oneshot::Sender<Vec<[Option<FamilyCounters>; 2]>>,
+    ),
+    /// To be answered when all that follows from earlier messages was handed to the route writer. Answers of the
+    /// next-hop tracker that came of it count as later messages.
+    Barrier(oneshot::Sender<()>),
 }
 
 /// What the kernel task is told.
@@ -44,6 +50,8 @@ pub(crate) enum RibMessage {
 pub(crate) struct KernelBatch {
     pub(crate) routes: Vec<FibChange>,
     pub(crate) next_hops: Vec<(NextHop, bool)>,
+    /// To be answered when all of it is done.
+    pub(crate) barriers: Vec<oneshot::Sender<()>>,
 }
 
 /// The RIB thread has ended, which it does when the speaker shuts down.
@@ -99,6 +107,7 @@ pub(crate) fn start(
                 kernel,
                 routes: HashMap::new(),
                 next_hops: HashMap::new(),
+                barriers: Vec::new(),
             };
             thread.run(receiver, &runtime);
         })?;
@@ -114,6 +123,7 @@ struct RibThread {
     routes: HashMap<IpNet, FibChange>,
     /// Not handed over yet: whether to track each next hop.
     next_hops: HashMap<NextHop, bool>,
+    barriers: Vec<oneshot::Sender<()>>,
 }
 
 impl RibThread {
@@ -121,25 +131,23 @@ impl RibThread {
         let mut out = Vec::new();
         let mut more = false;
         loop {
-            let mut taken = 0;
             if !more {
                 match self.wait(&mut queue, runtime) {
                     Wait::Message(message) => self.take(message, &mut out),
                     Wait::Deadline => self.rib.handle(self.now(), Event::Tick, &mut out),
                     Wait::Closed => return,
                 }
-                taken = 1;
             }
-            while taken < BATCH {
+            let begun = Instant::now();
+            while begun.elapsed() < SLICE {
                 match queue.try_recv() {
                     Ok(message) => self.take(message, &mut out),
                     Err(mpsc::error::TryRecvError::Empty) => break,
                     Err(mpsc::error::TryRecvError::Disconnected) => return,
                 }
-                taken += 1;
             }
             more = self.rib.work(&mut out);
-            self.dispatch(&mut out);
+            self.dispatch(&mut out, more);
         }
     }
 
@@ -185,11 +193,16 @@ impl RibThread {
             RibMessage::Paths(only, reply) => {
                 drop(reply.send(self.rib.paths(TableId::default(), only.as_ref())))
             }
-            RibMessage::Counters(session, reply) => drop(reply.send(self.rib.counters(session))),
+            RibMessage::Counters(sessions, reply) => {
+                let counters = sessions.iter().map(|s| self.rib.counters(*s)).collect();
+                drop(reply.send(counters));
+            }
+            RibMessage::Barrier(reply) => self.barriers.push(reply),
         }
     }
 
-    fn dispatch(&mut self, out: &mut Vec<Output>) {
+    /// `more`: there is work that may change what the kernel is to be told.
+    fn dispatch(&mut self, out: &mut Vec<Output>, more: bool) {
         for output in out.drain(..) {
             match output {
                 Output::Send(session, message) => {
@@ -209,17 +222,31 @@ impl RibThread {
                 }
             }
         }
-        while !self.routes.is_empty() || !self.next_hops.is_empty() {
+        loop {
+            let last = self.routes.len() <= FIB_BATCH;
+            let barriers = last && !more && !self.barriers.is_empty();
+            if self.routes.is_empty() && self.next_hops.is_empty() && !barriers {
+                return;
+            }
             let Ok(room) = self.kernel.try_reserve() else {
                 return;
             };
-            let prefixes: Vec<IpNet> = self.routes.keys().take(FIB_BATCH).copied().collect();
-            room.send(KernelBatch {
-                routes: prefixes
+            let routes = if last {
+                std::mem::take(&mut self.routes).into_values().collect()
+            } else {
+                let prefixes: Vec<IpNet> = self.routes.keys().take(FIB_BATCH).copied().collect();
+                prefixes
                     .iter()
                     .filter_map(|p| self.routes.remove(p))
-                    .collect(),
+                    .collect()
+            };
+            room.send(KernelBatch {
+                routes,
                 next_hops: self.next_hops.drain().collect(),
+                barriers: match barriers {
+                    true => std::mem::take(&mut self.barriers),
+                    false => Vec::new(),
+                },
             });
         }
     }

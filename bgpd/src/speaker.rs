@@ -25,6 +25,8 @@ use crate::session::{Command, Context, Session};
 
 /// Commands that may wait for one session.
 const COMMAND_QUEUE: usize = 8;
+/// How long an answer to a question may take.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 /// How long sessions may take to say goodbye.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -123,7 +125,7 @@ pub struct Speaker {
     /// Until what an earlier run left in the kernel is swept.
     adopting: Option<Adopting>,
     _listener: Option<AbortOnDropHandle<()>>,
-    _kernel_task: AbortOnDropHandle<()>,
+    kernel_task: AbortOnDropHandle<()>,
 }
 
 impl Speaker {
@@ -181,7 +183,7 @@ impl Speaker {
             kernel,
             _listener: listener
                 .map(|l| AbortOnDropHandle::new(tokio::spawn(listener::run(l, routes_seen)))),
-            _kernel_task: AbortOnDropHandle::new(tokio::spawn(kernel_task.run())),
+            kernel_task: AbortOnDropHandle::new(tokio::spawn(kernel_task.run())),
         })
     }
 
@@ -199,11 +201,14 @@ impl Speaker {
             prefsrc: config.prefsrc,
             install: config.install_routes,
         };
+        let install = kernel.install;
         self.kernel.send_if_modified(|old| {
             let changed = *old != kernel;
             *old = kernel;
             changed
         });
+        // After the kernel task knows, so that it keeps what the RIB tells again.
+        self.rib.event(Event::Install(install)).await?;
         if self.import != config.import {
             self.import = config.import.clone();
             self.rib.event(Event::ImportContext(config.import)).await?;
@@ -294,38 +299,46 @@ impl Speaker {
         self.rib.ask(|reply| RibMessage::Paths(only, reply)).await
     }
 
-    /// What is known of every peer, in the order of their names.
+    /// What is known of every peer, in the order of their names. Takes [`ANSWER_DEADLINE`] at most: who has not answered
+    /// by then is left out.
     pub async fn reports(&self) -> Vec<PeerReport> {
-        let mut reports = Vec::new();
-        for running in self.peers.values() {
-            let (reply, answer) = oneshot::channel();
-            if running.commands.send(Command::Report(reply)).await.is_err() {
-                continue;
+        let deadline = tokio::time::Instant::now() + ANSWER_DEADLINE;
+        let asked: Vec<_> = self
+            .peers
+            .values()
+            .filter_map(|running| {
+                let (reply, answer) = oneshot::channel();
+                running.commands.try_send(Command::Report(reply)).ok()?;
+                Some(answer)
+            })
+            .collect();
+        let (mut reports, mut sessions) = (Vec::new(), Vec::new());
+        for answer in asked {
+            if let Ok(Ok((report, session))) = tokio::time::timeout_at(deadline, answer).await {
+                sessions.extend(session.map(|session| (reports.len(), session)));
+                reports.push(report);
             }
-            let Ok((mut report, session)) = answer.await else {
-                continue;
-            };
-            if let Some(session) = session
-                && let Ok(counters) = self
-                    .rib
-                    .ask(|reply| RibMessage::Counters(session, reply))
-                    .await
-            {
-                let families = [AddressFamily::Ipv4Unicast, AddressFamily::Ipv6Unicast];
-                for (family, counters) in families.into_iter().zip(counters) {
-                    let Some(counters) = counters else { continue };
-                    report.families.insert(
-                        family,
-                        FamilyCounts {
-                            received: counters.received,
-                            accepted: counters.accepted,
-                            advertised: counters.advertised,
-                            end_of_rib: counters.end_of_rib,
-                        },
-                    );
-                }
+        }
+        let ids = sessions.iter().map(|(_, session)| *session).collect();
+        let counters = self.rib.ask(|reply| RibMessage::Counters(ids, reply));
+        let counters = match tokio::time::timeout_at(deadline, counters).await {
+            Ok(Ok(counters)) => counters,
+            Ok(Err(_)) | Err(_) => return reports,
+        };
+        for ((at, _), counters) in sessions.into_iter().zip(counters) {
+            let families = [AddressFamily::Ipv4Unicast, AddressFamily::Ipv6Unicast];
+            for (family, counters) in families.into_iter().zip(counters) {
+                let Some(counters) = counters else { continue };
+                reports[at].families.insert(
+                    family,
+                    FamilyCounts {
+                        received: counters.received,
+                        accepted: counters.accepted,
+                        advertised: counters.advertised,
+                        end_of_rib: counters.end_of_rib,
+                    },
+                );
             }
-            reports.push(report);
         }
         reports
     }
@@ -333,15 +346,25 @@ impl Speaker {
     /// Sweeps learned routes of an earlier run once every peer has sent End-of-RIB for each of its families, or the
     /// deadline passed. To be called about once a second; true when that is behind.
     pub async fn finish_adoption(&mut self) -> bool {
-        let Some(adopting) = &self.adopting else {
+        if self.adopting.is_none() {
             return true;
-        };
-        if adopting.since.elapsed() < ADOPTION_DEADLINE {
+        }
+        if !self.adoption_is_overdue() {
             let reports = self.reports().await;
             let through = |r: &PeerReport| {
                 !r.families.is_empty() && r.families.values().all(|f| f.end_of_rib)
             };
             if reports.len() < self.peers.len() || !reports.iter().all(through) {
+                return false;
+            }
+        }
+        // What the peers said must be with the writer before the rest is swept. The first barrier brings the answers about
+        // next hops that are new, the second what follows from them.
+        for _ in 0..2 {
+            let passed = self.rib.ask(RibMessage::Barrier);
+            if tokio::time::timeout(ANSWER_DEADLINE, passed).await.is_err()
+                && !self.adoption_is_overdue()
+            {
                 return false;
             }
         }
@@ -352,17 +375,23 @@ impl Speaker {
         true
     }
 
+    fn adoption_is_overdue(&self) -> bool {
+        self.adopting
+            .as_ref()
+            .is_some_and(|adopting| adopting.since.elapsed() >= ADOPTION_DEADLINE)
+    }
+
     /// Says goodbye to all peers (Cease, Administrative Shutdown; RFC 9003) and ends. Kernel routes stay.
     pub async fn stop(mut self, message: &str) {
-        for running in self.peers.values() {
-            drop(
-                running
-                    .commands
-                    .send(Command::Stop(message.to_owned()))
-                    .await,
-            );
-        }
+        // Before the sessions end, or their routes would be withdrawn with them.
+        self.kernel_task.abort();
         let all = async {
+            // An abort is the only way that it ends here.
+            (&mut self.kernel_task).await.ok();
+            for running in self.peers.values() {
+                let stop = Command::Stop(message.to_owned());
+                running.commands.send(stop).await.ok();
+            }
             for running in self.peers.values_mut() {
                 // A session that panicked has nothing left to say.
                 (&mut running.task).await.ok();

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Bytes read ahead of decoding; holds any message (RFC 8654) and many small ones.
-const READ_BUFFER: usize = 128 << 10;
+const READ_BUFFER: usize = 64 << 10;
 /// Bytes coalesced into one write.
 pub(super) const WRITE_BUFFER: usize = 64 << 10;
 /// How long a closing connection may take to get its NOTIFICATION out.
@@ -35,13 +35,12 @@ pub(super) struct Conn {
     updates_in_write: usize,
     /// Goes out before any UPDATE that is not in `write` yet.
     urgent: Vec<u8>,
-}
-
-/// What one attempt to read gave.
-pub(super) enum Filled {
-    Bytes,
-    Nothing,
-    End(String),
+    /// The read buffer may hold whole messages.
+    undecoded: bool,
+    /// Why nothing more can be written.
+    broken: Option<String>,
+    /// Why nothing more can be read.
+    end: Option<String>,
 }
 
 /// What one attempt to write gave.
@@ -70,6 +69,9 @@ impl Conn {
             written: 0,
             updates_in_write: 0,
             urgent: Vec::new(),
+            undecoded: false,
+            broken: None,
+            end: None,
         })
     }
 
@@ -83,23 +85,40 @@ impl Conn {
     }
 
     /// Reads what is there, as far as the buffer goes.
-    pub(super) fn fill(&mut self) -> Filled {
+    pub(super) fn fill(&mut self) {
+        self.undecoded = true;
         let room = READ_BUFFER.saturating_sub(self.read.len());
-        if room == 0 {
-            return Filled::Nothing;
+        if room == 0 || self.end.is_some() {
+            return;
         }
         self.read.reserve(room);
-        match self.stream.try_read_buf(&mut self.read) {
-            Ok(0) => Filled::End("closed by the peer".into()),
-            Ok(_) => Filled::Bytes,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Filled::Nothing,
-            Err(error) => Filled::End(error.to_string()),
-        }
+        self.end = match self.stream.try_read_buf(&mut self.read) {
+            Ok(0) => Some("closed by the peer".into()),
+            Ok(_) => None,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.broken.clone(),
+            Err(error) => Some(error.to_string()),
+        };
+    }
+
+    /// Why the connection ended, as far as reading goes.
+    pub(super) fn end(&self) -> Option<&str> {
+        self.end.as_deref()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Whether there is something to be done without new bytes: messages left in the buffer, the end of a connection
+    /// that broke.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.undecoded || self.broken.is_some() || self.end.is_some()
     }
 
     /// The next whole message, body copied out of the read buffer; `None`: more bytes are needed.
     pub(super) fn next_message(&mut self) -> Result<Option<(MessageType, BytesMut)>, DecodeError> {
         let Some(frame) = bgp_wire::frame(&self.read, self.max_receive)? else {
+            self.undecoded = false;
             return Ok(None);
         };
         let (kind, len) = (frame.kind, frame.len);
@@ -108,10 +127,10 @@ impl Conn {
         Ok(Some((kind, message)))
     }
 
-    /// Bytes that nobody has looked at, here or in the socket.
+    /// Bytes that nobody has looked at, here or in the socket. The beginning of a message that never ends is none.
     pub(super) fn has_unread(&self) -> bool {
         let mut byte = [std::mem::MaybeUninit::uninit()];
-        !self.read.is_empty()
+        self.undecoded
             || SockRef::from(&self.stream)
                 .peek(&mut byte)
                 .is_ok_and(|n| n > 0)
@@ -141,22 +160,22 @@ impl Conn {
     }
 
     pub(super) fn wants_write(&self) -> bool {
-        self.written < self.write.len() || !self.urgent.is_empty()
+        self.broken.is_none() && (self.written < self.write.len() || !self.urgent.is_empty())
     }
 
     /// Writes what the socket takes.
-    pub(super) fn flush(&mut self) -> io::Result<Flushed> {
+    pub(super) fn flush(&mut self) -> Flushed {
         let mut flushed = Flushed {
             progress: false,
             updates: 0,
         };
-        loop {
+        while self.broken.is_none() {
             if self.written == self.write.len() {
                 self.write.clear();
                 self.written = 0;
                 flushed.updates += std::mem::take(&mut self.updates_in_write);
                 if self.urgent.is_empty() {
-                    return Ok(flushed);
+                    break;
                 }
                 std::mem::swap(&mut self.write, &mut self.urgent);
             }
@@ -165,38 +184,40 @@ impl Conn {
                     self.written += n;
                     flushed.progress |= n > 0;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(flushed),
-                Err(error) => return Err(error),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => self.broken = Some(error.to_string()),
             }
         }
+        flushed
     }
 
-    /// Sends what is begun and what is urgent, then closes; unread bytes are drained first, lest the kernel answer them
-    /// with a reset that overtakes the NOTIFICATION. Bounded by [`LINGER`], in a task of its own.
-    pub(super) fn close(mut self) {
-        if self.flush().is_ok() && !self.wants_write() && self.read.is_empty() && !self.has_unread()
-        {
-            return;
+    /// Ends the connection: what is begun and what is urgent still goes out, and the peer's bytes are drained until it
+    /// closes too, lest the kernel answer them with a reset that overtakes the NOTIFICATION. `None` when there is nothing
+    /// to wait for; else bounded by [`LINGER`].
+    pub(super) fn close(mut self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        self.flush();
+        if self.broken.is_some() || (self.end.is_some() && !self.wants_write()) {
+            return None;
         }
-        tokio::spawn(async move {
-            let goodbye = async {
-                self.stream.write_all(&self.write[self.written..]).await?;
-                self.stream.write_all(&self.urgent).await?;
-                self.stream.shutdown().await?;
-                let mut sink = vec![0; 16 << 10];
-                loop {
-                    self.stream.readable().await?;
-                    match self.stream.try_read(&mut sink) {
-                        Ok(0) => return Ok(()),
-                        Ok(_) => {}
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        Err(error) => return Err(error),
-                    }
+        let goodbye = async move {
+            self.stream.write_all(&self.write[self.written..]).await?;
+            self.stream.write_all(&self.urgent).await?;
+            self.stream.shutdown().await?;
+            let mut sink = vec![0; 16 << 10];
+            loop {
+                self.stream.readable().await?;
+                match self.stream.try_read(&mut sink) {
+                    Ok(0) => return Ok(()),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err::<(), io::Error>(error),
                 }
-            };
+            }
+        };
+        Some(async move {
             // The peer is gone either way.
             tokio::time::timeout(LINGER, goodbye).await.ok();
-        });
+        })
     }
 }
 

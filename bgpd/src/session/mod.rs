@@ -4,7 +4,9 @@
 //! timers fire and keepalives leave on time while the RIB is busy. Bytes that wait unread count as life.
 
 mod conn;
+mod receive;
 mod routes;
+mod send;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -15,24 +17,24 @@ use std::time::Instant;
 use bgp_core::fsm::{ConnId, DownReason, Initiator, Input, Output, Peer};
 use bgp_core::negotiation::Negotiated;
 use bgp_core::rib::{Event, OutMessage, PeerDown, PeerUp, SessionId, TableId};
-use bgp_wire::{Family, MessageType, NextHop, Notification, Open, RouteRefresh, cease};
+use bgp_wire::{Family, NextHop, Notification, cease};
 use roadbed_api::agent::PeerReport;
 use roadbed_fib::{FibHandle, LocalLink};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::rib_thread::{RibHandle, RibMessage};
 use crate::speaker::PeerConfig;
-use conn::{Conn, Filled};
-use routes::{Received, Translated};
+use conn::Conn;
 
 /// Messages for the RIB that may wait here before the task stops reading from its socket.
 const TO_RIB: usize = 4;
 /// UPDATEs that the RIB may have under way to this session.
 const PERMITS: u32 = 64;
-/// UPDATEs decoded per message to the RIB.
-const UPDATES_PER_EVENT: usize = 64;
+/// Connections that may be saying goodbye at a time; beyond that they are cut off.
+const CLOSING: usize = 8;
 
 /// What a session is told.
 #[derive(Debug)]
@@ -85,6 +87,8 @@ pub(crate) struct Session {
     conns: [Option<Conn>; 2],
     /// Has had its place taken by a newer connection, about which the FSM is being asked: empty at any other time.
     displaced: Option<Conn>,
+    /// Connections on their last words.
+    closing: JoinSet<()>,
     dialling: Option<(ConnId, AbortOnDropHandle<std::io::Result<TcpStream>>)>,
     starting: Option<Starting>,
     up: Option<Up>,
@@ -92,6 +96,8 @@ pub(crate) struct Session {
     faults: BTreeMap<String, u64>,
     /// Why the last attempt failed, as logged.
     last_failure: Option<String>,
+    /// No more connections will come from the listener.
+    deaf: bool,
     stopping: bool,
 }
 
@@ -118,12 +124,14 @@ impl Session {
             fsm,
             conns: [None, None],
             displaced: None,
+            closing: JoinSet::new(),
             dialling: None,
             starting: None,
             up: None,
             to_rib: VecDeque::new(),
             faults: BTreeMap::new(),
             last_failure: None,
+            deaf: false,
             stopping: false,
         }
     }
@@ -157,7 +165,7 @@ impl Session {
                         },
                         Err(_) => false,
                     }),
-                    stream = accepted.recv(), if !self.stopping => Wake::Accepted(stream),
+                    stream = accepted.recv(), if !self.stopping && !self.deaf => Wake::Accepted(stream),
                     stream = dialled(&mut self.dialling) => Wake::Dialled(stream),
                     link = local_link(&mut self.starting) => Wake::Link(link),
                     () = writable(&conns[0]), if has_output[0] => Wake::Writable(0),
@@ -168,7 +176,9 @@ impl Session {
                 }
             };
             self.wake(wake);
+            self.resume();
         }
+        while self.closing.join_next().await.is_some() {}
     }
 
     fn wake(&mut self, wake: Wake) {
@@ -176,12 +186,16 @@ impl Session {
             Wake::Command(Some(command)) => self.command(command),
             Wake::Command(None) => self.stop(""),
             Wake::Accepted(Some(stream)) => self.accepted(stream),
-            Wake::Accepted(None) => {}
+            Wake::Accepted(None) => self.deaf = true,
             Wake::Dialled(result) => self.dialled(result),
             Wake::Link(link) => self.start_session(link),
-            Wake::Readable(i) => self.read(i),
+            Wake::Readable(i) => {
+                self.read(i);
+                // A peer that never stops talking must not keep us from talking.
+                self.send_updates(None);
+            }
             Wake::Writable(i) => self.write(i),
-            Wake::FromRib(Some(message)) => self.send_update(&message),
+            Wake::FromRib(Some(message)) => self.send_updates(Some(&message)),
             Wake::FromRib(None) => {}
             Wake::RibHasRoom(true) => {}
             // The RIB thread ends after the sessions; without it there is nothing to say.
@@ -268,7 +282,12 @@ impl Session {
                 let place = &mut self.conns[slot(conn)];
                 let found = place.take_if(|c| c.id == conn);
                 if let Some(found) = found.or_else(|| self.displaced.take_if(|c| c.id == conn)) {
-                    found.close();
+                    while self.closing.try_join_next().is_some() {}
+                    if self.closing.len() < CLOSING
+                        && let Some(goodbye) = found.close()
+                    {
+                        self.closing.spawn(goodbye);
+                    }
                 }
             }
             Output::Established {
@@ -436,202 +455,6 @@ impl Session {
             next_hops,
             to_permit: 0,
         });
-        // Messages may have come with the one that made the session Established.
-        self.decode(slot(conn));
-    }
-
-    fn may_read(&self, i: usize) -> bool {
-        let Some(conn) = &self.conns[i] else {
-            return false;
-        };
-        self.to_rib.len() < TO_RIB && self.starting.as_ref().is_none_or(|s| s.conn != conn.id)
-    }
-
-    fn read(&mut self, i: usize) {
-        let Some(conn) = &mut self.conns[i] else {
-            return;
-        };
-        match conn.fill() {
-            Filled::Nothing => {}
-            Filled::Bytes => self.decode(i),
-            Filled::End(reason) => {
-                let conn = conn.id;
-                // What came before the end still counts, a NOTIFICATION above all.
-                self.decode(i);
-                self.input(Input::TcpClosed { conn, reason });
-                self.conns[i].take_if(|c| c.id == conn);
-            }
-        }
-    }
-
-    /// Takes whole messages from the read buffer while the RIB has room for what they say.
-    fn decode(&mut self, i: usize) {
-        let mut batch = Vec::new();
-        while self.may_read(i) {
-            let Some(conn) = &mut self.conns[i] else {
-                break;
-            };
-            let id = conn.id;
-            match conn.next_message() {
-                Ok(Some((kind, body))) => {
-                    self.message(id, kind, &body, &mut batch);
-                    if batch.len() >= UPDATES_PER_EVENT {
-                        self.flush_batch(&mut batch);
-                    }
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    tracing::warn!(peer = %self.config.name, reason = error.reason, "malformed message");
-                    self.input(Input::DecodeError {
-                        conn: id,
-                        notification: error.notification,
-                    });
-                    break;
-                }
-            }
-        }
-        self.flush_batch(&mut batch);
-    }
-
-    fn message(&mut self, conn: ConnId, kind: MessageType, body: &[u8], batch: &mut Vec<Received>) {
-        let decoded = match kind {
-            MessageType::Open => Open::decode(body).map(|open| Input::Open {
-                conn,
-                open: Box::new(open),
-            }),
-            MessageType::Keepalive => Ok(Input::Keepalive { conn }),
-            MessageType::Notification => Ok(Input::Notification {
-                conn,
-                notification: Notification::decode(body),
-            }),
-            MessageType::RouteRefresh => {
-                RouteRefresh::decode(body).map(|refresh| Input::RouteRefresh { conn, refresh })
-            }
-            MessageType::Update => Ok(self.update(conn, body, batch)),
-        };
-        let input = decoded.unwrap_or_else(|error| Input::DecodeError {
-            conn,
-            notification: error.notification,
-        });
-        if !matches!(input, Input::Update { .. }) {
-            // Keeps the order of what the RIB is told.
-            self.flush_batch(batch);
-        }
-        self.input(input);
-    }
-
-    fn update(&mut self, conn: ConnId, body: &[u8], batch: &mut Vec<Received>) -> Input {
-        let Some(up) = self.up.as_ref().filter(|up| up.conn == conn) else {
-            // Out of order: the FSM knows what to say to that.
-            return Input::Update { conn };
-        };
-        let update = bgp_wire::decode_update(body, &up.negotiated.decode_context());
-        for fault in &update.faults {
-            let label = routes::fault_label(fault);
-            tracing::warn!(peer = %self.config.name, fault = %label, "UPDATE with a fault");
-            *self.faults.entry(label).or_insert(0) += 1;
-        }
-        match routes::translate(&update, &up.next_hops) {
-            Translated::Routes(received) => {
-                batch.extend(received);
-                Input::Update { conn }
-            }
-            Translated::Reset(notification) => Input::DecodeError { conn, notification },
-        }
-    }
-
-    fn flush_batch(&mut self, batch: &mut Vec<Received>) {
-        let Some(session) = self.up.as_ref().map(|up| up.session) else {
-            batch.clear();
-            return;
-        };
-        let mut updates = Vec::new();
-        for received in batch.drain(..) {
-            match received {
-                Received::Update(update) => updates.push(update),
-                Received::EndOfRib(family) => {
-                    if !updates.is_empty() {
-                        let before = std::mem::take(&mut updates);
-                        self.to_rib
-                            .push_back(RibMessage::Event(Event::Update(session, before)));
-                    }
-                    self.to_rib
-                        .push_back(RibMessage::Event(Event::EndOfRib(session, family)));
-                }
-            }
-        }
-        if !updates.is_empty() {
-            self.to_rib
-                .push_back(RibMessage::Event(Event::Update(session, updates)));
-        }
-    }
-
-    fn has_output(&self, i: usize) -> bool {
-        self.conns[i].as_ref().is_some_and(Conn::wants_write)
-    }
-
-    /// Takes UPDATEs from the RIB into the write under preparation, as many as fit, and writes.
-    fn send_update(&mut self, first: &OutMessage) {
-        let Some(up) = &mut self.up else { return };
-        let Some(conn) = self.conns[slot(up.conn)]
-            .as_mut()
-            .filter(|c| c.id == up.conn)
-        else {
-            return;
-        };
-        push(conn, first, &up.next_hops);
-        while conn.has_room() {
-            let Ok(message) = up.queue.try_recv() else {
-                break;
-            };
-            push(conn, &message, &up.next_hops);
-        }
-        let index = slot(up.conn);
-        self.write(index);
-    }
-
-    /// Writes what is urgent; on a displaced connection that is a last word, which goes out as it closes.
-    fn write_to(&mut self, id: ConnId) {
-        let place = slot(id);
-        if self.conns[place].as_ref().is_some_and(|conn| conn.id == id) {
-            self.write(place);
-        }
-    }
-
-    fn write(&mut self, i: usize) {
-        let Some(conn) = &mut self.conns[i] else {
-            return;
-        };
-        let id = conn.id;
-        match conn.flush() {
-            Ok(flushed) => {
-                if flushed.progress {
-                    self.input(Input::WriteProgress { conn: id });
-                }
-                if flushed.updates > 0 {
-                    self.input(Input::UpdateSent { conn: id });
-                    self.permit(flushed.updates);
-                }
-            }
-            Err(error) => {
-                self.conns[i] = None;
-                self.input(Input::TcpClosed {
-                    conn: id,
-                    reason: error.to_string(),
-                });
-            }
-        }
-    }
-
-    /// Lets the RIB send as many again as were written, half of all at a time.
-    fn permit(&mut self, written: usize) {
-        let Some(up) = &mut self.up else { return };
-        up.to_permit += u32::try_from(written).unwrap_or(u32::MAX);
-        if up.to_permit >= PERMITS / 2 {
-            let count = std::mem::take(&mut up.to_permit);
-            self.to_rib
-                .push_back(RibMessage::Event(Event::Permit(up.session, count)));
-        }
     }
 
     fn conn_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
@@ -658,19 +481,6 @@ impl Session {
             last_error: self.fsm.last_error().map(|e| e.reason.to_string()),
             update_faults: self.faults.clone(),
         }
-    }
-}
-
-fn push(conn: &mut Conn, message: &OutMessage, next_hops: &[Option<NextHop>; 2]) {
-    let place = message.next_hop_at.and_then(|(offset, len)| {
-        let own = if len == 4 { next_hops[0] } else { next_hops[1] };
-        own.map(|own| (offset, len, own.octets().0))
-    });
-    match place {
-        Some((offset, len, octets)) => {
-            conn.push_update(&message.bytes, Some((offset, &octets[..len.min(32)])))
-        }
-        None => conn.push_update(&message.bytes, None),
     }
 }
 

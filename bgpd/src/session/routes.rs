@@ -12,6 +12,16 @@ pub(super) enum Received {
     EndOfRib(Family),
 }
 
+impl Received {
+    /// Announced and withdrawn.
+    pub(super) fn prefixes(&self) -> usize {
+        match self {
+            Received::Update(update) => update.announced.len() + update.withdrawn.len(),
+            Received::EndOfRib(_) => 0,
+        }
+    }
+}
+
 /// What becomes of an UPDATE.
 #[derive(Debug)]
 pub(super) enum Translated {
