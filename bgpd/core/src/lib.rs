@@ -5,6 +5,8 @@
 //! - [`negotiation`]: what two OPENs agree on
 //! - [`rib`]: Adj-RIB-In, Loc-RIB, next hops, best path, update groups
 //! - [`policy`]: route policies
+//! - [`max_prefix`]: bounds on what a peer announces, and on what it is announced
+//! - [`otc`]: route leaks prevented by roles
 #![cfg_attr(
     test,
     allow(
@@ -14,6 +16,8 @@
 )]
 
 pub mod fsm;
+pub mod max_prefix;
 pub mod negotiation;
+pub mod otc;
 pub mod policy;
 pub mod rib;

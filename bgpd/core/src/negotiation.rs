@@ -3,16 +3,30 @@
 //! Owns the checks of RFC 4271 §6.2 that need configuration; what no peer may say at all is refused by the codec
 //! already. Never keeps state.
 
+mod role;
+
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bgp_wire::{
-    AS_TRANS, Capability, DecodeContext, EncodeContext, Family, MAX_EXTENDED_MESSAGE_LEN,
-    MAX_MESSAGE_LEN, Notification, Open, capability_code, code, open_error,
+    Capability, DecodeContext, EncodeContext, Family, MAX_EXTENDED_MESSAGE_LEN, MAX_MESSAGE_LEN,
+    Notification, Open, capability_code, code, open_error,
 };
 use thiserror::Error;
 
-use crate::fsm::PeerSettings;
+use crate::fsm::{AddPath, PeerSettings, RemoteAs};
+
+pub use role::Role;
+use role::negotiate_role;
+pub(crate) use role::role_offer;
+
+/// The peer takes several paths per prefix (RFC 7911 §4).
+const ADD_PATH_RECEIVE: u8 = 1;
+/// The peer announces several paths per prefix.
+const ADD_PATH_SEND: u8 = 2;
+
+/// IPv6 next hops for IPv4 unicast, as RFC 8950 §4 writes it: NLRI AFI, NLRI SAFI, next hop AFI.
+const IPV4_OVER_IPV6: (u16, u16, u16) = (1, 1, 2);
 
 /// What both sides of a session agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +56,18 @@ pub struct Negotiated {
     /// Longest message that the peer may send, in octets. Rests on our own offer alone: having announced that we can
     /// read long messages, we read them.
     pub max_receive: usize,
+    /// In the order of [`Family::ALL`]: our UPDATEs carry path identifiers (RFC 7911).
+    pub add_path_send: [bool; 2],
+    /// In the order of [`Family::ALL`]: the peer's UPDATEs carry path identifiers.
+    pub add_path_receive: [bool; 2],
+    /// IPv4 routes may go to the peer with an IPv6 next hop (RFC 8950): both sides offered it.
+    pub extended_next_hop: bool,
+    /// IPv4 routes may come with an IPv6 next hop. Rests on our own offer alone, on the strength of which the peer may
+    /// send them (RFC 8950 §4).
+    pub extended_next_hop_receive: bool,
+    /// What the peer is to us (RFC 9234), which is what the rules of [`crate::otc`] go by. `None` when no role is set
+    /// here, whatever the peer says.
+    pub peer_role: Option<Role>,
     /// The peer's capabilities as received, for display.
     pub peer_capabilities: Vec<Capability>,
 }
@@ -52,9 +78,9 @@ impl Negotiated {
         DecodeContext {
             four_octet_as: self.four_octet_as,
             ebgp: self.ebgp,
-            add_path: [false; 2],
+            add_path: self.add_path_receive,
             families: Family::ALL.map(|family| self.families.contains(&family)),
-            extended_next_hop: false,
+            extended_next_hop: self.extended_next_hop_receive,
         }
     }
 
@@ -62,9 +88,9 @@ impl Negotiated {
     pub fn encode_context(&self) -> EncodeContext {
         EncodeContext {
             four_octet_as: self.four_octet_as,
-            add_path: [false; 2],
+            add_path: self.add_path_send,
             max_len: self.max_send,
-            extended_next_hop: false,
+            extended_next_hop: self.extended_next_hop,
         }
     }
 }
@@ -73,10 +99,12 @@ impl Negotiated {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum OpenError {
     /// Subcode 2.
-    #[error("the peer says it is AS {got}, but asNumber {expected} is configured: correct one of the two")]
+    #[error(
+        "the peer says it is AS {got}, but asNumber {expected} is configured: correct one of the two"
+    )]
     BadPeerAs {
-        /// The configured AS number.
-        expected: u32,
+        /// The configured AS.
+        expected: RemoteAs,
         /// The AS number of the OPEN.
         got: u32,
     },
@@ -94,6 +122,24 @@ pub enum OpenError {
         /// Our families.
         ours: Vec<Family>,
     },
+    /// Subcode 11 (RFC 9234 §4.2).
+    #[error(
+        "the peer says that it is our {}, but it is configured as our {}",
+        role::name_of(*.got),
+        .expected.name()
+    )]
+    RoleMismatch {
+        /// What the peer should be to us.
+        expected: Role,
+        /// The role that it names; may be one that no RFC defines.
+        got: u8,
+    },
+    /// Subcode 11 (RFC 9234 §4.2).
+    #[error("the peer names several roles: {}", role::names_of(.0))]
+    SeveralRoles(Vec<u8>),
+    /// Subcode 11; `role_strict` asks for it.
+    #[error("the peer names no role, and strict roles are configured")]
+    RoleMissing,
 }
 
 impl OpenError {
@@ -112,6 +158,9 @@ impl OpenError {
                     .flat_map(|family| multiprotocol_bytes(*family))
                     .collect(),
             ),
+            OpenError::RoleMismatch { .. }
+            | OpenError::SeveralRoles(_)
+            | OpenError::RoleMissing => Notification::open(open_error::ROLE_MISMATCH),
         }
     }
 }
@@ -154,6 +203,17 @@ pub fn local_open(settings: &PeerSettings) -> Open {
             .into_iter()
             .filter_map(|(on, capability)| on.then_some(capability)),
     );
+    if offers_extended_next_hop(settings) {
+        capabilities.push(Capability::ExtendedNextHop(vec![IPV4_OVER_IPV6]));
+    }
+    let add_path = add_path_offer(settings);
+    if !add_path.is_empty() {
+        // All families in one: of several, a reader may count only one (RFC 7911 §4).
+        capabilities.push(Capability::AddPath(add_path));
+    }
+    if let Some(role) = role_offer(settings) {
+        capabilities.push(Capability::Role(role.code()));
+    }
     Open {
         my_as: settings.local_as,
         my_as_2octet: Open::two_octet(settings.local_as),
@@ -161,6 +221,26 @@ pub fn local_open(settings: &PeerSettings) -> Open {
         bgp_id: settings.local_id,
         capabilities,
     }
+}
+
+/// The value of our ADD-PATH capability, in the order of [`Family::ALL`]; empty when there is nothing to offer.
+pub(crate) fn add_path_offer(settings: &PeerSettings) -> Vec<(u16, u8, u8)> {
+    Family::ALL
+        .into_iter()
+        .filter(|family| settings.families.contains(family))
+        .filter_map(|family| {
+            let AddPath { send, receive } = family.pick(settings.add_path);
+            let receive = if receive { ADD_PATH_RECEIVE } else { 0 };
+            let send = if send { ADD_PATH_SEND } else { 0 };
+            let directions = send | receive;
+            (directions != 0).then_some((family.afi(), family.safi(), directions))
+        })
+        .collect()
+}
+
+/// Whether we offer IPv6 next hops for IPv4 routes.
+pub(crate) fn offers_extended_next_hop(settings: &PeerSettings) -> bool {
+    settings.extended_next_hop && settings.families.contains(&Family::Ipv4Unicast)
 }
 
 /// Judges the peer's OPEN against what [`local_open`] of the same settings says.
@@ -174,11 +254,11 @@ pub fn negotiate(settings: &PeerSettings, received: &Open) -> Result<Negotiated,
             _ => None,
         });
     // AS_TRANS as a peer's real number exists only on paper (RFC 6793 §9): it is what a four-octet speaker's number
-    // looks like when it did not send the capability, and never equals a configured one.
+    // looks like when it did not send the capability, and nobody is admitted with it.
     let peer_as = peer_four_octet_as.unwrap_or(u32::from(received.my_as_2octet));
-    if peer_as != settings.remote_as || peer_as == 0 || peer_as == u32::from(AS_TRANS) {
+    if !settings.remote.admits(settings.local_as, peer_as) {
         return Err(OpenError::BadPeerAs {
-            expected: settings.remote_as,
+            expected: settings.remote,
             got: peer_as,
         });
     }
@@ -195,6 +275,10 @@ pub fn negotiate(settings: &PeerSettings, received: &Open) -> Result<Negotiated,
             ours: settings.families.clone(),
         });
     }
+    let peer_role = negotiate_role(settings, received)?;
+    let [add_path_send, add_path_receive] = negotiate_add_path(settings, received, &families);
+    let ipv4 = families.contains(&Family::Ipv4Unicast);
+    let extended_next_hop_receive = ipv4 && offers_extended_next_hop(settings);
     let hold_time = Duration::from_secs(settings.hold_time.min(received.hold_time).into());
     let route_refresh = settings.route_refresh && offers(&Capability::RouteRefresh);
     let extended = |yes| {
@@ -219,6 +303,11 @@ pub fn negotiate(settings: &PeerSettings, received: &Open) -> Result<Negotiated,
             && offers(&Capability::EnhancedRouteRefresh),
         max_send: extended(settings.extended_message && offers(&Capability::ExtendedMessage)),
         max_receive: extended(settings.extended_message),
+        add_path_send,
+        add_path_receive,
+        extended_next_hop: extended_next_hop_receive && takes_ipv6_next_hops(received),
+        extended_next_hop_receive,
+        peer_role,
         peer_capabilities: received.capabilities.clone(),
     })
 }
@@ -231,6 +320,53 @@ pub(crate) fn keepalive_interval(settings: &PeerSettings, hold_time: Duration) -
         Some(seconds) => Duration::from_secs(seconds.max(1).into()).min(third),
         None => third,
     }
+}
+
+/// Whether path identifiers are on the wire: [ours to the peer, the peer's to us], each in the order of [`Family::ALL`].
+///
+/// A capability with directions that RFC 7911 §4 does not define counts as not understood, whole. Of several entries
+/// for one family the last counts, as RFC 4724 §3 has it for its capability; RFC 7911 allows no such thing.
+fn negotiate_add_path(
+    settings: &PeerSettings,
+    received: &Open,
+    families: &[Family],
+) -> [[bool; 2]; 2] {
+    let mut theirs = [0; 2];
+    for capability in &received.capabilities {
+        let Capability::AddPath(entries) = capability else {
+            continue;
+        };
+        let defined = ADD_PATH_RECEIVE..=(ADD_PATH_RECEIVE | ADD_PATH_SEND);
+        if !entries.iter().all(|(.., d)| defined.contains(d)) {
+            continue;
+        }
+        for (afi, safi, directions) in entries {
+            if let Some(family) = Family::from_afi_safi(*afi, *safi) {
+                theirs[family.index()] = *directions;
+            }
+        }
+    }
+    let both = |ours: fn(AddPath) -> bool, needed: u8| {
+        Family::ALL.map(|family| {
+            families.contains(&family)
+                && ours(family.pick(settings.add_path))
+                && family.pick(theirs) & needed != 0
+        })
+    };
+    [
+        both(|ours| ours.send, ADD_PATH_RECEIVE),
+        both(|ours| ours.receive, ADD_PATH_SEND),
+    ]
+}
+
+fn takes_ipv6_next_hops(received: &Open) -> bool {
+    received
+        .capabilities
+        .iter()
+        .any(|capability| match capability {
+            Capability::ExtendedNextHop(entries) => entries.contains(&IPV4_OVER_IPV6),
+            _ => false,
+        })
 }
 
 /// RFC 4760 §8; a peer without any multiprotocol capability speaks IPv4 unicast and nothing else.
@@ -258,180 +394,4 @@ fn common_families(settings: &PeerSettings, received: &Open) -> Vec<Family> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(local_as: u32, remote_as: u32, id: u8) -> PeerSettings {
-        let families = vec![Family::Ipv4Unicast, Family::Ipv6Unicast];
-        PeerSettings::new(local_as, remote_as, Ipv4Addr::new(10, 0, 0, id), families)
-    }
-
-    /// Negotiates as AS 65001 with router id 10.0.0.1 against the OPEN of AS 65002, router id 10.0.0.2, after `ours`
-    /// and `theirs` changed both sides.
-    fn check(
-        ours: impl FnOnce(&mut PeerSettings),
-        theirs: impl FnOnce(&mut Open),
-    ) -> Result<Negotiated, OpenError> {
-        let mut local = settings(65001, 65002, 1);
-        ours(&mut local);
-        let mut open = local_open(&settings(65002, 65001, 2));
-        theirs(&mut open);
-        negotiate(&local, &open)
-    }
-
-    fn refused(result: Result<Negotiated, OpenError>) -> (u8, u8, Vec<u8>) {
-        let notification = result.expect_err("the OPEN is refused").notification();
-        (notification.code, notification.subcode, notification.data)
-    }
-
-    #[test]
-    fn two_default_speakers_agree_on_everything() {
-        let agreed = check(|_| {}, |_| {}).expect("agreed");
-        assert_eq!(agreed.families, [Family::Ipv4Unicast, Family::Ipv6Unicast]);
-        assert_eq!(
-            (agreed.peer_as, agreed.ebgp, agreed.four_octet_as),
-            (65002, true, true)
-        );
-        assert_eq!(
-            (agreed.hold_time.as_secs(), agreed.keepalive.as_secs()),
-            (90, 30)
-        );
-        assert!(agreed.route_refresh && agreed.enhanced_route_refresh);
-        assert_eq!((agreed.max_send, agreed.max_receive), (65535, 65535));
-        assert_eq!(agreed.decode_context().families, [true, true]);
-        assert_eq!(agreed.encode_context().max_len, 65535);
-    }
-
-    #[test]
-    fn what_we_send_reads_back() {
-        for asn in [65001, 4_200_000_001] {
-            let open = local_open(&settings(asn, 65002, 1));
-            let mut bytes = Vec::new();
-            open.encode(&mut bytes);
-            assert_eq!(
-                Open::decode(&bytes[bgp_wire::HEADER_LEN..]).expect("valid"),
-                open
-            );
-        }
-    }
-
-    #[test]
-    fn a_peer_without_capabilities_speaks_ipv4_and_two_octets() {
-        let agreed = check(|_| {}, |open| open.capabilities.clear()).expect("agreed");
-        assert_eq!(agreed.families, [Family::Ipv4Unicast]);
-        assert!(!agreed.four_octet_as && !agreed.route_refresh && !agreed.enhanced_route_refresh);
-        assert_eq!((agreed.max_send, agreed.max_receive), (4096, 65535));
-    }
-
-    #[test]
-    fn no_common_family_names_what_we_need() {
-        let ipv6_only = |ours: &mut PeerSettings| ours.families = vec![Family::Ipv6Unicast];
-        let result = check(ipv6_only, |open| open.capabilities.clear());
-        assert_eq!(refused(result), (2, 7, vec![1, 4, 0, 2, 0, 1]));
-        let evpn = |open: &mut Open| {
-            open.capabilities = vec![Capability::MultiProtocol { afi: 25, safi: 70 }];
-        };
-        let result = check(|_| {}, evpn);
-        assert_eq!(
-            refused(result).1,
-            7,
-            "a family we do not know still counts as a multiprotocol capability"
-        );
-    }
-
-    #[test]
-    fn as_numbers() {
-        let result = check(|ours| ours.remote_as = 65009, |_| {});
-        let words = result.clone().expect_err("wrong AS").to_string();
-        assert_eq!(
-            words,
-            "the peer says it is AS 65002, but asNumber 65009 is configured: correct one of the two"
-        );
-        assert_eq!(refused(result), (2, 2, vec![]));
-
-        let big = 4_200_000_001;
-        let four_octets = |open: &mut Open| *open = local_open(&settings(big, 65001, 2));
-        let agreed = check(|ours| ours.remote_as = big, four_octets).expect("agreed");
-        assert_eq!(agreed.peer_as, big);
-
-        // AS_TRANS and no capability: nobody's real number.
-        let trans = |open: &mut Open| {
-            open.my_as_2octet = AS_TRANS;
-            open.my_as = AS_TRANS.into();
-            open.capabilities.clear();
-        };
-        assert_eq!(refused(check(|ours| ours.remote_as = big, trans)).1, 2);
-        assert_eq!(
-            refused(check(|ours| ours.remote_as = AS_TRANS.into(), trans)).1,
-            2
-        );
-
-        let zero = |open: &mut Open| {
-            open.capabilities = vec![Capability::FourOctetAs(0)];
-        };
-        assert_eq!(refused(check(|ours| ours.remote_as = 0, zero)).1, 2);
-    }
-
-    #[test]
-    fn identifiers() {
-        let same = |open: &mut Open| open.bgp_id = Ipv4Addr::new(10, 0, 0, 1);
-        assert!(
-            check(|_| {}, same).is_ok(),
-            "another AS may use our identifier (RFC 6286)"
-        );
-        let internal = |ours: &mut PeerSettings| ours.local_as = 65002;
-        assert_eq!(refused(check(internal, same)).1, 3);
-        assert!(check(internal, |_| {}).is_ok_and(|agreed| !agreed.ebgp));
-        assert_eq!(
-            refused(check(|_| {}, |open| open.bgp_id = Ipv4Addr::UNSPECIFIED)).1,
-            3
-        );
-    }
-
-    #[test]
-    fn hold_time_and_keepalive() {
-        let times = |hold: u16, keepalive: Option<u16>, theirs: u16| {
-            let ours = |ours: &mut PeerSettings| {
-                ours.hold_time = hold;
-                ours.keepalive = keepalive;
-            };
-            let agreed = check(ours, |open| open.hold_time = theirs).expect("agreed");
-            (agreed.hold_time.as_millis(), agreed.keepalive.as_millis())
-        };
-        assert_eq!(times(90, None, 9), (9_000, 3_000));
-        assert_eq!(times(4, None, 90), (4_000, 1_333));
-        assert_eq!(times(90, Some(10), 90), (90_000, 10_000));
-        assert_eq!(
-            times(90, Some(60), 90),
-            (90_000, 30_000),
-            "never above a third"
-        );
-        assert_eq!(times(90, Some(0), 90), (90_000, 1_000), "never a busy loop");
-        assert_eq!(times(0, Some(10), 90), (0, 0));
-        assert_eq!(times(90, None, 0), (0, 0));
-        for bad in [1, 2] {
-            assert_eq!(
-                refused(check(|_| {}, |open| open.hold_time = bad)),
-                (2, 6, vec![])
-            );
-        }
-    }
-
-    #[test]
-    fn switches_must_be_on_at_both_ends() {
-        let off = |ours: &mut PeerSettings| {
-            ours.route_refresh = false;
-            ours.extended_message = false;
-        };
-        let agreed = check(off, |_| {}).expect("agreed");
-        assert!(!agreed.route_refresh && !agreed.enhanced_route_refresh);
-        assert_eq!((agreed.max_send, agreed.max_receive), (4096, 4096));
-        let sent = local_open(&{
-            let mut ours = settings(65001, 65002, 1);
-            off(&mut ours);
-            ours
-        });
-        let codes: Vec<u8> = sent.capabilities.iter().map(Capability::code).collect();
-        assert_eq!(codes, [1, 1, 65]);
-    }
-}
+mod tests;

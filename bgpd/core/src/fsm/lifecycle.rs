@@ -21,6 +21,9 @@ const SEND_HOLD_MIN: Duration = Duration::from_secs(480);
 /// Floor under configured pauses: a pause of zero would make the driver spin.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
+/// Ceiling over all of them: points in time are computed from it, and those end somewhere.
+const LONGEST_PAUSE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// What follows when the last connection of a peer is gone.
 pub(super) enum Next {
     /// Idle for the damped pause.
@@ -29,6 +32,10 @@ pub(super) enum Next {
     Pause(Duration),
     /// Keep listening, dial again at the ConnectRetryTimer.
     Listen,
+}
+
+fn bounded(pause: Duration) -> Duration {
+    pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
 
 impl Peer {
@@ -213,7 +220,8 @@ impl Peer {
         match (self.conn_mut(id), delay_open) {
             (Some(conn), Some(delay)) => {
                 conn.phase = Phase::DelayOpen;
-                conn.timers.arm(Timer::DelayOpen, now + delay);
+                conn.timers
+                    .arm(Timer::DelayOpen, now + delay.min(LONGEST_PAUSE));
             }
             (Some(_), None) => self.send_open(now, id, out),
             (None, _) => {}
@@ -323,9 +331,7 @@ impl Peer {
     }
 
     pub(super) fn arm_connect_retry(&mut self, now: Instant) {
-        let pause = self
-            .jitter
-            .apply(self.settings.connect_retry.max(SHORTEST_PAUSE));
+        let pause = self.jitter.apply(bounded(self.settings.connect_retry));
         self.timers.arm(Timer::ConnectRetry, now + pause);
     }
 
@@ -357,7 +363,7 @@ impl Peer {
             if !hold_time.is_zero() {
                 let send_hold = configured
                     .unwrap_or(SEND_HOLD_MIN.max(hold_time * 2))
-                    .max(hold_time);
+                    .clamp(hold_time, LONGEST_PAUSE);
                 conn.timers.arm(Timer::SendHold, now + send_hold);
             }
         }
@@ -406,13 +412,12 @@ impl Peer {
                     .saturating_mul(1 << self.failures.min(16))
                     .min(longest);
                 self.failures = self.failures.saturating_add(1);
-                self.jitter.apply(pause)
+                self.jitter.apply(bounded(pause))
             }
         };
         // It may be due at this very tick.
         self.timers.disarm(Timer::ConnectRetry);
-        self.timers
-            .arm(Timer::IdleHold, now + pause.max(SHORTEST_PAUSE));
+        self.timers.arm(Timer::IdleHold, now + bounded(pause));
     }
 
     /// Takes a connection away and says so: to the peer as far as TCP is up, to the RIB if it carried the session.

@@ -36,7 +36,7 @@ mod timer;
 
 pub use event::{ConnId, DownReason, Initiator, Input, Message, Output, State};
 pub use peer::{Counters, LastError, Peer};
-pub use settings::{Change, PeerSettings, SettingsProblem, settings_change};
+pub use settings::{AddPath, Change, PeerSettings, RemoteAs, SettingsProblem, settings_change};
 pub use timer::Timer;
 
 #[cfg(test)]

@@ -2,18 +2,84 @@
 //!
 //! Addresses, TTL and passwords are not here: they belong to the socket, hence to the driver.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bgp_wire::{AS_TRANS, Family};
 use thiserror::Error;
 
+use crate::negotiation::{Role, add_path_offer, offers_extended_next_hop, role_offer};
+
+/// Which AS the peer may be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RemoteAs {
+    /// This one; 1..=4294967295 except 23456 (AS_TRANS).
+    Asn(u32),
+    /// Any but ours: dynamic peers, and fabrics in which every rack has its AS.
+    External,
+    /// Ours.
+    Internal,
+}
+
+impl RemoteAs {
+    /// Whether a peer may be in AS `asn` when we are in AS `local_as`. AS 0 and AS_TRANS are nobody's (RFC 7607,
+    /// RFC 6793).
+    pub fn admits(self, local_as: u32, asn: u32) -> bool {
+        !is_reserved(asn)
+            && match self {
+                RemoteAs::Asn(expected) => asn == expected,
+                RemoteAs::External => asn != local_as,
+                RemoteAs::Internal => asn == local_as,
+            }
+    }
+
+    /// The number, where one is configured.
+    pub fn asn(self) -> Option<u32> {
+        match self {
+            RemoteAs::Asn(asn) => Some(asn),
+            RemoteAs::External | RemoteAs::Internal => None,
+        }
+    }
+}
+
+impl From<u32> for RemoteAs {
+    fn from(asn: u32) -> RemoteAs {
+        RemoteAs::Asn(asn)
+    }
+}
+
+/// As in configuration.
+impl fmt::Display for RemoteAs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RemoteAs::Asn(asn) => write!(f, "{asn}"),
+            RemoteAs::External => f.write_str("external"),
+            RemoteAs::Internal => f.write_str("internal"),
+        }
+    }
+}
+
+/// Directions of ADD-PATH (RFC 7911) that are wanted for one family. Each is in force only if the peer wants the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct AddPath {
+    /// Announce several paths per prefix.
+    pub send: bool,
+    /// Take several paths per prefix.
+    pub receive: bool,
+}
+
 /// Settings of one peer, as far as the FSM and the OPEN message need them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerSettings {
-    /// Our AS number on this session; 1..=4294967295 except 23456 (AS_TRANS).
+    /// Our AS number on this session, the one that the OPEN carries; 1..=4294967295 except 23456 (AS_TRANS). With
+    /// `local-as` (RFC 7705) it differs from the node's. What then stands in AS_PATH (`no-prepend`, `replace-as`) is
+    /// the RIB's matter, and a peer that has to be met under either number is not supported: one OPEN, one number.
     pub local_as: u32,
-    /// The AS number that the peer's OPEN must carry.
+    /// The AS that the peer's OPEN may name.
+    pub remote: RemoteAs,
+    /// The number in `remote`, for display; 0 where there is none. Follows `remote` through [`PeerSettings::new`] and
+    /// [`PeerSettings::set_remote`]; nothing is decided by it.
     pub remote_as: u32,
     /// Our BGP Identifier; not 0.0.0.0, unique within the AS (RFC 6286).
     pub local_id: Ipv4Addr,
@@ -44,6 +110,14 @@ pub struct PeerSettings {
     pub enhanced_route_refresh: bool,
     /// Offer messages of up to 65535 octets (RFC 8654).
     pub extended_message: bool,
+    /// Offer ADD-PATH (RFC 7911), in the order of [`Family::ALL`]; without effect for families that are not enabled.
+    pub add_path: [AddPath; 2],
+    /// Offer IPv6 next hops for IPv4 routes (RFC 8950); without effect when IPv4 unicast is not enabled.
+    pub extended_next_hop: bool,
+    /// Our role towards the peer (RFC 9234): [`Role::Customer`] where the peer is our provider. For eBGP only.
+    pub role: Option<Role>,
+    /// Refuse a peer that names no role; without effect when `role` is not set.
+    pub role_strict: bool,
 }
 
 /// Why settings cannot be used.
@@ -64,20 +138,28 @@ pub enum SettingsProblem {
     /// A session without families carries nothing.
     #[error("no address family is enabled")]
     Families,
+    /// RFC 9234 §4: roles describe two autonomous systems.
+    #[error("a role needs a peer in another AS")]
+    InternalRole,
+    /// There is nothing to insist on.
+    #[error("strict roles need a role of our own")]
+    StrictWithoutRole,
 }
 
 impl PeerSettings {
     /// Settings with this project's defaults: hold time 90 s, connect retry 5 s, pauses of 1 s to 60 s after
-    /// failures, all capabilities offered.
+    /// failures; refreshes and long messages are offered, ADD-PATH, extended next hops and roles are not.
     pub fn new(
         local_as: u32,
-        remote_as: u32,
+        remote: impl Into<RemoteAs>,
         local_id: Ipv4Addr,
         families: Vec<Family>,
     ) -> PeerSettings {
+        let remote = remote.into();
         PeerSettings {
             local_as,
-            remote_as,
+            remote,
+            remote_as: remote.asn().unwrap_or(0),
             local_id,
             hold_time: 90,
             keepalive: None,
@@ -91,21 +173,31 @@ impl PeerSettings {
             route_refresh: true,
             enhanced_route_refresh: true,
             extended_message: true,
+            add_path: [AddPath::default(); 2],
+            extended_next_hop: false,
+            role: None,
+            role_strict: false,
         }
+    }
+
+    /// Changes the AS that the peer may be in.
+    pub fn set_remote(&mut self, remote: impl Into<RemoteAs>) {
+        self.remote = remote.into();
+        self.remote_as = self.remote.asn().unwrap_or(0);
     }
 
     /// Everything that is wrong with these settings. The FSM stays total with wrong settings; it just will not get a
     /// session up with them.
     pub fn problems(&self) -> Vec<SettingsProblem> {
-        let reserved = |asn| asn == 0 || asn == u32::from(AS_TRANS);
+        let remote = self.remote.asn();
         [
             (
-                reserved(self.local_as),
+                is_reserved(self.local_as),
                 SettingsProblem::LocalAs(self.local_as),
             ),
             (
-                reserved(self.remote_as),
-                SettingsProblem::RemoteAs(self.remote_as),
+                remote.is_some_and(is_reserved),
+                SettingsProblem::RemoteAs(remote.unwrap_or(0)),
             ),
             (self.local_id.is_unspecified(), SettingsProblem::LocalId),
             (
@@ -113,6 +205,14 @@ impl PeerSettings {
                 SettingsProblem::HoldTime(self.hold_time),
             ),
             (self.families.is_empty(), SettingsProblem::Families),
+            (
+                self.role.is_some() && !self.is_ebgp(),
+                SettingsProblem::InternalRole,
+            ),
+            (
+                self.role_strict && self.role.is_none(),
+                SettingsProblem::StrictWithoutRole,
+            ),
         ]
         .into_iter()
         .filter_map(|(wrong, problem)| wrong.then_some(problem))
@@ -121,8 +221,17 @@ impl PeerSettings {
 
     /// True when the peer is in another AS.
     pub fn is_ebgp(&self) -> bool {
-        self.local_as != self.remote_as
+        match self.remote {
+            RemoteAs::Asn(asn) => asn != self.local_as,
+            RemoteAs::External => true,
+            RemoteAs::Internal => false,
+        }
     }
+}
+
+/// Numbers that are no autonomous system's (RFC 7607, RFC 6793 §9).
+fn is_reserved(asn: u32) -> bool {
+    asn == 0 || asn == u32::from(AS_TRANS)
 }
 
 /// What a change of settings asks for.
@@ -152,9 +261,10 @@ pub fn settings_change(old: &PeerSettings, new: &PeerSettings) -> Change {
             .all(|family| old.families.contains(family));
     let enhanced =
         |settings: &PeerSettings| settings.route_refresh && settings.enhanced_route_refresh;
+    let insists = |settings: &PeerSettings| settings.role_strict && role_offer(settings).is_some();
     let resetting: Vec<&'static str> = [
         (old.local_as != new.local_as, "local_as"),
-        (old.remote_as != new.remote_as, "remote_as"),
+        (old.remote != new.remote, "remote_as"),
         (old.local_id != new.local_id, "local_id"),
         (old.hold_time != new.hold_time, "hold_time"),
         (!same_families, "families"),
@@ -164,6 +274,14 @@ pub fn settings_change(old: &PeerSettings, new: &PeerSettings) -> Change {
             old.extended_message != new.extended_message,
             "extended_message",
         ),
+        (add_path_offer(old) != add_path_offer(new), "add_path"),
+        (
+            offers_extended_next_hop(old) != offers_extended_next_hop(new),
+            "extended_next_hop",
+        ),
+        (role_offer(old) != role_offer(new), "role"),
+        // A session that passed the check is none the worse for its end.
+        (insists(new) && !insists(old), "role_strict"),
     ]
     .into_iter()
     .filter_map(|(changed, name)| changed.then_some(name))

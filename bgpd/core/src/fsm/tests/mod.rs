@@ -2,6 +2,7 @@
 
 mod collision;
 mod matrix;
+mod open;
 mod pair;
 mod props;
 mod single;

@@ -317,7 +317,7 @@ fn pausing_peers_do_not_refuse_each_other_for_ever() {
 #[test]
 fn a_wrong_as_is_retried_ever_more_slowly() {
     let (mut a, b) = with_ids(1, 2);
-    a.remote_as = 65009;
+    a.set_remote(65009);
     let mut pair = Pair::started(a, b, 1, Duration::from_millis(5));
     pair.run(secs(3600));
     assert_eq!(pair.ups, [0, 0]);

@@ -1,6 +1,7 @@
 //! One peer and the clock: timers, damping, settings.
 
 use super::*;
+use crate::negotiation::Role;
 
 fn with_hold(hold_time: u16) -> PeerSettings {
     PeerSettings {
@@ -90,6 +91,7 @@ fn unread_bytes_count_as_life_for_ten_hold_times() {
     assert_eq!(bench.peer.state(), State::Established, "slow is not dead");
 }
 
+/// RFC 9687.
 #[test]
 fn a_peer_that_stops_reading_is_dropped_after_the_send_hold_time() {
     let (mut bench, conn) = Bench::established(with_hold(9));
@@ -174,7 +176,7 @@ fn pauses_double_and_a_stable_session_forgives() {
 #[test]
 fn a_corrected_setting_does_not_wait_for_the_pause() {
     let wrong = PeerSettings {
-        remote_as: 65009,
+        remote: RemoteAs::Asn(65009),
         ..settings()
     };
     let mut bench = Bench::new(PeerSettings {
@@ -197,7 +199,8 @@ fn a_corrected_setting_does_not_wait_for_the_pause() {
         .peer
         .last_error()
         .map(|error| error.reason.to_string());
-    let expected = "the peer says it is AS 65002, but asNumber 65009 is configured: correct one of the two";
+    let expected =
+        "the peer says it is AS 65002, but asNumber 65009 is configured: correct one of the two";
     assert_eq!(words.as_deref(), Some(expected));
     bench.input(Input::SettingsChanged(Box::new(settings())));
     assert_eq!(bench.pass(secs(1))[0].1, "out connect");
@@ -245,9 +248,64 @@ fn only_the_open_message_resets() {
         |s| s.extended_message = false,
         Change::Reset(vec!["extended_message"]),
     );
-    check(|s| s.remote_as = 1, Change::Reset(vec!["remote_as"]));
+    check(|s| s.set_remote(1), Change::Reset(vec!["remote_as"]));
     let refresh = Change::Reset(vec!["route_refresh", "enhanced_route_refresh"]);
     check(|s| s.route_refresh = false, refresh);
+    check(|s| s.local_as = 1, Change::Reset(vec!["local_as"]));
+    check(
+        |s| s.set_remote(RemoteAs::External),
+        Change::Reset(vec!["remote_as"]),
+    );
+    check(
+        |s| s.add_path[1].send = true,
+        Change::Reset(vec!["add_path"]),
+    );
+    check(
+        |s| s.extended_next_hop = true,
+        Change::Reset(vec!["extended_next_hop"]),
+    );
+    check(|s| s.role = Some(Role::Peer), Change::Reset(vec!["role"]));
+    check(|s| s.role_strict = true, Change::Live);
+}
+
+/// Settings that the OPEN does not show, and checks that only become weaker, reset nothing.
+#[test]
+fn what_the_peer_would_not_notice_is_live() {
+    let check = |prepare: fn(&mut PeerSettings), change: fn(&mut PeerSettings), expected| {
+        let mut old = settings();
+        prepare(&mut old);
+        let mut new = old.clone();
+        change(&mut new);
+        assert_eq!(settings_change(&old, &new), expected);
+    };
+    let ipv6_only: fn(&mut PeerSettings) = |s| s.families = vec![Family::Ipv6Unicast];
+    check(ipv6_only, |s| s.extended_next_hop = true, Change::Live);
+    check(ipv6_only, |s| s.add_path[0].send = true, Change::Live);
+    let internal: fn(&mut PeerSettings) = |s| s.set_remote(RemoteAs::Internal);
+    check(internal, |s| s.role = Some(Role::Peer), Change::Live);
+    let role: fn(&mut PeerSettings) = |s| s.role = Some(Role::Peer);
+    let strict = Change::Reset(vec!["role_strict"]);
+    check(role, |s| s.role_strict = true, strict);
+    let strict: fn(&mut PeerSettings) = |s| {
+        s.role = Some(Role::Peer);
+        s.role_strict = true;
+    };
+    check(strict, |s| s.role_strict = false, Change::Live);
+    check(
+        |s| s.families.reverse(),
+        |s| s.families.reverse(),
+        Change::Live,
+    );
+    check(
+        |s| {
+            s.add_path = [AddPath {
+                send: true,
+                receive: true,
+            }; 2]
+        },
+        |s| s.families.reverse(),
+        Change::Live,
+    );
 }
 
 #[test]
@@ -259,8 +317,17 @@ fn problems_are_reported_together() {
     };
     assert_eq!(wrong.problems().len(), 5);
     assert_eq!(settings().problems(), []);
+    let mut internal = settings();
+    internal.set_remote(RemoteAs::Internal);
+    assert_eq!(internal.problems(), []);
+    internal.role = Some(Role::Peer);
+    assert_eq!(internal.problems(), [SettingsProblem::InternalRole]);
+    let mut strict = settings();
+    strict.role_strict = true;
+    assert_eq!(strict.problems(), [SettingsProblem::StrictWithoutRole]);
 }
 
+/// RFC 9003.
 #[test]
 fn an_operator_s_words_reach_the_peer() {
     let (mut bench, _) = Bench::established(settings());
