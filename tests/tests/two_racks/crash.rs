@@ -46,25 +46,26 @@ impl Monitor {
         monitor
     }
 
-    /// Changes something and waits until it is seen, so that silence means that nothing was to be seen.
+    /// Changes something until it is seen, so that silence means that nothing was to be seen.
     fn sees_a_change(&self, site: &Site) {
-        let seen = |what: &str| {
-            site.until(SOON, "the monitor sees", || {
-                site.run(N1, &format!("ip address {what} 192.0.2.99/32 dev lo"))
-                    .ok();
-                let lines = self.lines.lock().unwrap();
-                let found = lines.iter().any(|line| {
-                    line.contains("192.0.2.99") && line.contains("Deleted") == (what == "del")
-                });
-                ensure!(found, "{lines:?}");
-                Ok(())
-            })
-            .unwrap();
-        };
-        seen("add");
-        seen("del");
+        site.until(SOON, "the monitor sees", || {
+            for what in ["add", "del"] {
+                site.run(N1, &format!("ip address {what} 192.0.2.99/32 dev lo"))?;
+            }
+            let lines = self.lines();
+            let seen = |deleted: bool| {
+                let one = |line: &&String| line.contains("Deleted") == deleted;
+                lines
+                    .iter()
+                    .filter(one)
+                    .any(|line| line.contains("192.0.2.99"))
+            };
+            ensure!(seen(false) && seen(true), "{lines:?}");
+            Ok(())
+        })
+        .unwrap();
         // The last of what the change caused.
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(300));
         self.lines.lock().unwrap().clear();
     }
 
