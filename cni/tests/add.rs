@@ -108,7 +108,7 @@ fn add_wires_both_ends_and_reports_them() {
     let commit: Value = serde_json::from_str(commit).unwrap();
     assert_eq!(
         commit,
-        json!({"netnsCookie": cookie, "hostIfindex": near.ifindex})
+        json!({"netnsCookie": cookie, "hostIfindex": near.ifindex, "podMac": mac(1).to_string()})
     );
 }
 

@@ -4,7 +4,7 @@
 //! Never does: touch the kernel, talk to anything but the agent's socket and the store.
 //!
 //! - [`cli`]: commands and options
-//! - [`run`]: from arguments to an exit code
+//! - [`run()`]: from arguments to an exit code
 //! - [`manifests`]: files, directories and standard input to resources
 //! - [`plan`]: what an apply would do; pure
 //! - [`apply`]: the plan against a store
