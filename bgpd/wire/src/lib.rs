@@ -30,10 +30,12 @@
 )]
 
 mod attrs;
+pub mod bmp;
 mod capability;
 mod encode;
 mod family;
 mod frame;
+pub mod mrt;
 mod nlri;
 mod notification;
 mod open;
