@@ -19,6 +19,8 @@ use roadbed_tests::two_racks::{self, FILE, NODES, PODS_PER_NODE, reach, tables, 
 
 /// The lab's directory, seen from the repository.
 const DIR: &str = "labs/two-racks";
+/// The lab's name.
+const NAME: &str = "two-racks";
 
 /// Two racks, three nodes, six pods in network namespaces of this machine, and every promise checked
 #[derive(Parser)]
@@ -54,7 +56,7 @@ struct Place {
     #[arg(long, value_name = "DIR")]
     topology: Option<PathBuf>,
     /// Name of the lab
-    #[arg(long, default_value = "two-racks")]
+    #[arg(long, default_value = NAME)]
     name: String,
     /// Where labs live
     #[arg(long, value_name = "DIR", env = "ROADBED_LAB_DIR", default_value = roadbed_lab::BASE_DIR)]
@@ -112,7 +114,8 @@ fn run(keep: bool, place: &Place) -> Result<()> {
                 interrupted: Some(Arc::clone(&interrupted)),
                 ..options(place)
             };
-            let site = Site::up(&dir.join(FILE), &options, &helper).map_err(already_up)?;
+            let site = Site::up(&dir.join(FILE), &options, &helper)
+                .map_err(|error| already_up(error, place))?;
             let links = format!("{} namespaces", site.lab().nodes().count());
             Ok((site, links))
         },
@@ -268,9 +271,11 @@ fn topology_dir(place: &Place) -> Result<PathBuf> {
         })
 }
 
-fn already_up(error: anyhow::Error) -> anyhow::Error {
+fn already_up(error: anyhow::Error, place: &Place) -> anyhow::Error {
     match error.downcast_ref::<LabError>() {
-        Some(LabError::Exists { .. }) => error.context("remove it with `make demo-down`"),
+        Some(LabError::Exists { name, .. }) => {
+            anyhow::anyhow!("the lab {name} exists: remove it with `{}`", place.down())
+        }
         _ => error,
     }
 }
@@ -306,20 +311,45 @@ fn list<'a, T: ToString + 'a>(items: impl IntoIterator<Item = &'a T>) -> String 
     texts.join("  ")
 }
 
-fn exec_line(place: &Place) -> String {
-    let mut line = format!("roadbed-lab exec {DIR}/{FILE}");
-    if place.name != "two-racks" {
-        line += &format!(" --name {}", place.name);
+impl Place {
+    /// The options that name this place, when it is not the usual one.
+    fn flags(&self) -> String {
+        let mut flags = String::new();
+        if self.name != NAME {
+            flags += &format!(" --name {}", self.name);
+        }
+        if self.dir != Path::new(roadbed_lab::BASE_DIR) {
+            flags += &format!(" --dir {}", self.dir.display());
+        }
+        flags
     }
-    if place.dir != Path::new(roadbed_lab::BASE_DIR) {
-        line += &format!(" --dir {}", place.dir.display());
+
+    /// The command that removes the lab.
+    fn down(&self) -> String {
+        match self.flags().as_str() {
+            "" => "make demo-down".to_owned(),
+            flags => format!("{} down{flags}", program("roadbed-demo")),
+        }
     }
-    line
+}
+
+/// How to call a program that lies beside this one, from the working directory.
+fn program(name: &str) -> String {
+    let sudo = std::env::var_os("SUDO_UID").map_or("", |_| "sudo ");
+    let path = std::env::current_exe().map(|exe| exe.with_file_name(name));
+    let path = path.unwrap_or_else(|_| name.into());
+    let here = std::env::current_dir().unwrap_or_default();
+    let path = path.strip_prefix(&here).unwrap_or(&path);
+    format!("{sudo}{}", path.display())
 }
 
 fn look_around(place: &Place, site: &Site) {
-    let exec = exec_line(place);
-    println!("Look around (as root; roadbed-lab is beside roadbed-demo in target/release):");
+    let lab = program("roadbed-lab");
+    let topology = topology_dir(place).unwrap_or_else(|_| DIR.into());
+    let topology = topology.join(FILE);
+    let topology = topology.strip_prefix(".").unwrap_or(&topology).display();
+    let exec = format!("{lab} exec {topology}{}", place.flags());
+    println!("\nLook around:");
     for (line, what) in [
         (
             "n1 -- roadbedctl status",
@@ -338,7 +368,7 @@ fn look_around(place: &Place, site: &Site) {
         println!("  {exec} {line:<36} # {what}");
     }
     println!("  logs: {}/*/*.log", site.lab().dir().display());
-    println!("Remove it: make demo-down");
+    println!("Remove it: {}", place.down());
 }
 
 fn where_to_look(site: &Site, keep: bool, place: &Place) {

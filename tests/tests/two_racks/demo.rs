@@ -1,6 +1,6 @@
 //! The demo as a program: what it leaves, what it says when something is wrong.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -112,7 +112,7 @@ fn it_tells_its_story_and_can_be_left_up() {
             "$ roadbedctl ipam show",
             "$ roadbedctl routes",
             "Look around",
-            "make demo-down",
+            "Remove it: ",
             "All checks passed in",
         ],
     );
@@ -129,22 +129,14 @@ fn it_tells_its_story_and_can_be_left_up() {
         .unwrap()
         .split_whitespace()
         .collect();
-    let lab = Path::new(DEMO).with_file_name(words[0]);
-    let topology = place.files.dir().join(roadbed_tests::two_racks::FILE);
-    let args = words[1..]
-        .iter()
-        .map(|word| match word.ends_with(".clab.yml") {
-            true => topology.to_str().unwrap(),
-            false => word,
-        });
-    let (ok, routes) = text(&Command::new(lab).args(args).output().unwrap());
+    let (ok, routes) = text(&Command::new(words[0]).args(&words[1..]).output().unwrap());
     assert!(ok, "{routes}");
     check_contains(&routes, &["65102 65000 65101 65111"]);
 
     // Twice is refused, with what to do.
     let (ok, refused) = place.run("run", &[]);
     assert!(!ok);
-    check_contains(&refused, &["exists", "make demo-down"]);
+    check_contains(&refused, &["exists: remove it with", "down --name"]);
     assert!(place.lab_dir().exists());
     let (ok, removed) = place.run("down", &[]);
     assert!(ok, "{removed}");
