@@ -2,6 +2,7 @@
 
 mod property;
 mod scenarios;
+mod simulation;
 
 use std::collections::{BTreeMap, BTreeSet};
 
