@@ -2,9 +2,10 @@
 //! lets pass must not keep a session down.
 
 use bgp_wire::{Capability, HEADER_LEN, RouteRefresh, refresh_subtype};
+use proptest::prelude::*;
 
 use super::*;
-use crate::negotiation::{Negotiated, Role};
+use crate::negotiation::{Negotiated, Role, negotiate};
 
 /// The capabilities that have a registered code (IANA, "Capability Codes") or that routers are known to send, each
 /// with a value as one would send it.
@@ -247,6 +248,65 @@ fn an_open_without_parameters() {
         (agreed.add_path_send, agreed.add_path_receive),
         ([false; 2], [false; 2])
     );
+}
+
+/// One of the known ones, half the time with one octet of its value changed a little.
+fn capability() -> impl Strategy<Value = (u8, Vec<u8>)> {
+    let change = prop_oneof![Just(0u8), 1u8..4, any::<u8>()];
+    (
+        prop::sample::select(KNOWN),
+        any::<prop::sample::Index>(),
+        change,
+    )
+        .prop_map(|((_, code, value), at, change)| {
+            let mut value = value.to_vec();
+            if !value.is_empty() {
+                let at = at.index(value.len());
+                value[at] ^= change;
+            }
+            (code, value)
+        })
+}
+
+proptest! {
+    /// Whatever a peer says: what was agreed on was wanted by us and said by it, and concerns agreed families.
+    #[test]
+    fn nothing_is_agreed_on_that_one_side_did_not_ask_for(
+        list in proptest::collection::vec(capability(), 0..8),
+        bits in any::<u8>(),
+    ) {
+        let capabilities: Vec<_> = list.iter().map(|(code, value)| tlv(*code, value)).collect();
+        let body = body(&capabilities, Layout::Extended).expect("fits");
+        let bit = |n: u8| bits >> n & 1 != 0;
+        let mut ours = eager();
+        ours.set_remote(RemoteAs::External);
+        ours.add_path[0] = AddPath { send: bit(0), receive: bit(1) };
+        ours.extended_next_hop = bit(2);
+        ours.role = bit(3).then_some(Role::Customer);
+        ours.families.truncate(if bit(4) { 1 } else { 2 });
+        if let Ok(open) = Open::decode(&body)
+            && let Ok(agreed) = negotiate(&ours, &open)
+        {
+            let said = |code: u8| list.iter().any(|(said, _)| *said == code);
+            for family in Family::ALL {
+                let (send, receive) = (
+                    family.pick(agreed.add_path_send),
+                    family.pick(agreed.add_path_receive),
+                );
+                let both = agreed.families.contains(&family) && said(69);
+                let wanted = family.pick(ours.add_path);
+                prop_assert!(!send || both && wanted.send);
+                prop_assert!(!receive || both && wanted.receive);
+            }
+            prop_assert!(!agreed.extended_next_hop || bit(2) && said(5));
+            prop_assert!(!agreed.extended_next_hop_receive || bit(2));
+            prop_assert_eq!(agreed.peer_role, bit(3).then_some(Role::Provider));
+            prop_assert!(agreed.max_send == 4096 || said(6));
+            prop_assert!(!agreed.enhanced_route_refresh || agreed.route_refresh && said(70));
+            prop_assert!(agreed.ebgp && agreed.peer_as != ours.local_as && agreed.peer_as != 0);
+            prop_assert!(agreed.families.iter().all(|f| ours.families.contains(f)));
+        }
+    }
 }
 
 fn refusal(settings: PeerSettings, open: Box<Open>) -> String {
