@@ -2,7 +2,7 @@
 //! object to store goes out.
 
 use jiff::{SignedDuration, Timestamp as Moment};
-use roadbed_api::kinds::{BgpConfigSpec, BgpPeerSpec, IpBlockSpec, IpPoolSpec};
+use roadbed_api::kinds::{BgpConfigSpec, BgpPeerSpec, BgpRoutePolicySpec, IpBlockSpec, IpPoolSpec};
 use roadbed_api::{Kind, Object, Timestamp};
 use serde_json::Value;
 
@@ -188,6 +188,7 @@ fn check_shape(object: &Object) -> Result<(), StoreError> {
         Kind::IPBlock => object.typed::<IpBlockSpec>().map(drop)?,
         Kind::BGPPeer => object.typed::<BgpPeerSpec>().map(drop)?,
         Kind::BGPConfig => object.typed::<BgpConfigSpec>().map(drop)?,
+        Kind::BGPRoutePolicy => object.typed::<BgpRoutePolicySpec>().map(drop)?,
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::as_path::{SEQUENCE, sequence};
 use super::canonical::Canonical;
-use super::{AsWidth, Origin, PathAttributes, Tlv, attr_type, flag};
+use super::{AsWidth, LargeCommunity, Origin, PathAttributes, Tlv, attr_type, flag};
 
 const WELL_KNOWN: u8 = flag::TRANSITIVE;
 const OPTIONAL_TRANSITIVE: u8 = flag::OPTIONAL | flag::TRANSITIVE;
@@ -114,13 +114,8 @@ impl AttributeEditor {
 
     /// Replaces COMMUNITIES; no values remove the attribute.
     pub fn set_communities(&mut self, values: &[u32]) -> &mut Self {
-        self.remove(attr_type::COMMUNITIES);
-        if values.is_empty() {
-            return self;
-        }
         let list: SmallVec<[[u8; 4]; 8]> = values.iter().map(|value| value.to_be_bytes()).collect();
-        let list = list.as_flattened();
-        self.set(attr_type::COMMUNITIES, OPTIONAL_TRANSITIVE, list)
+        self.set_list(attr_type::COMMUNITIES, list.as_flattened())
     }
 
     /// Adds one community.
@@ -147,6 +142,21 @@ impl AttributeEditor {
         }
         let kept = kept.as_flattened();
         self.set(attr_type::COMMUNITIES, OPTIONAL_TRANSITIVE, kept)
+    }
+
+    /// Replaces LARGE_COMMUNITIES (RFC 8092); no values remove the attribute.
+    pub fn set_large_communities(&mut self, values: &[LargeCommunity]) -> &mut Self {
+        let list: SmallVec<[u8; 96]> = values
+            .iter()
+            .flat_map(|value| [value.global, value.local1, value.local2])
+            .flat_map(u32::to_be_bytes)
+            .collect();
+        self.set_list(attr_type::LARGE_COMMUNITIES, &list)
+    }
+
+    /// Replaces EXTENDED COMMUNITIES (RFC 4360); no values remove the attribute.
+    pub fn set_ext_communities(&mut self, values: &[[u8; 8]]) -> &mut Self {
+        self.set_list(attr_type::EXTENDED_COMMUNITIES, values.as_flattened())
     }
 
     /// Removes an attribute by type.
@@ -198,6 +208,14 @@ impl AttributeEditor {
             }
         }
         canonical.build(AsWidth::Four)
+    }
+
+    /// Sets a list of communities, or removes it when it is empty. The canonical form sorts it and drops repetitions.
+    fn set_list(&mut self, kind: u8, list: &[u8]) -> &mut Self {
+        match list.is_empty() {
+            true => self.remove(kind),
+            false => self.set(kind, OPTIONAL_TRANSITIVE, list),
+        }
     }
 
     fn set_word(&mut self, kind: u8, flags: u8, value: Option<u32>) -> &mut Self {

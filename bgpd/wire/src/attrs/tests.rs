@@ -276,6 +276,42 @@ fn editing() {
 }
 
 #[test]
+fn large_and_extended_communities_are_replaced() {
+    let large = |local2| LargeCommunity {
+        global: 65000,
+        local1: 1,
+        local2,
+    };
+    let base = AttributeEditor::new(Origin::Igp).build();
+    let ext = |last| [0, 2, 0xfd, 0xe8, 0, 0, 0, last];
+    let full = base
+        .edit()
+        .set_large_communities(&[large(2), large(1), large(2)])
+        .set_ext_communities(&[ext(9), ext(3)])
+        .build();
+    assert_eq!(
+        full.large_communities().collect::<Vec<_>>(),
+        [large(1), large(2)]
+    );
+    assert_eq!(full.ext_communities().collect::<Vec<_>>(), [ext(3), ext(9)]);
+    for kind in [
+        attr_type::LARGE_COMMUNITIES,
+        attr_type::EXTENDED_COMMUNITIES,
+    ] {
+        assert_eq!(full.raw(kind).unwrap().0, 0xc0, "optional transitive");
+    }
+    let replaced = full
+        .edit()
+        .set_large_communities(&[large(7)])
+        .set_ext_communities(&[])
+        .build();
+    assert_eq!(replaced.large_communities().collect::<Vec<_>>(), [large(7)]);
+    assert_eq!(replaced.raw(attr_type::EXTENDED_COMMUNITIES), None);
+    let back = replaced.edit().set_large_communities(&[]).build();
+    assert_eq!(back, base, "no values take the attribute with them");
+}
+
+#[test]
 fn unknown_attributes_on_their_way_out() {
     let mut editor = AttributeEditor::new(Origin::Igp);
     editor
