@@ -8,6 +8,8 @@ use roadbed_api::Kind;
 use roadbed_api::names::DEFAULT_RUN_DIR;
 use roadbed_store::StoreConfig;
 
+use crate::policy::PolicyTest;
+
 const EXAMPLES: &str = "\
 Examples:
   roadbedctl status                                  # this node: AS, store, BGP peers
@@ -27,6 +29,15 @@ Examples:
   roadbedctl apply -f pools.yaml -f peers/
   roadbedctl apply -f . --dry-run
   cat pool.json | roadbedctl apply -f -";
+
+const POLICY_EXAMPLES: &str = "\
+Nothing is asked of an agent: the policies are read from files or from the store. Exits with 0 whatever the decision;
+-o json has it as .decision, the rule that decided as .rule, the route as .before and .after, -o name just the decision.
+
+Examples:
+  roadbedctl bgp policy test --policy from-tor -f policies.yaml --prefix 10.244.1.0/26 --as-path '65101 65121' --peer tor1
+  roadbedctl bgp policy test --policy prefer --policy default --prefix 10.244.1.0/26 --community 65000:1 -o json
+  roadbedctl bgp policy test --policy to-tor --direction export --source ownBlock --prefix 10.244.1.0/26";
 
 /// Status and operations of Roadbed, from a node or from anywhere.
 #[derive(Debug, Parser)]
@@ -89,6 +100,9 @@ pub enum Command {
         #[arg(value_parser = parse_prefix)]
         prefix: Option<IpNet>,
     },
+    /// BGP: route policies
+    #[command(subcommand)]
+    Bgp(Bgp),
     /// Attachments of this node: pods, their addresses and host interfaces
     #[command(visible_alias = "attachments")]
     Pods,
@@ -104,7 +118,7 @@ pub enum Command {
     },
     /// Show resources of the store
     #[command(
-        after_help = "Kinds: bgpconfig, ippool, ipblock, bgppeer (also plural, also short: bgpc, ipp, ipb, bgpp), all.\n\nExamples:\n  roadbedctl get ippools\n  roadbedctl get bgppeer tor1 -o yaml\n  roadbedctl get all -o name"
+        after_help = "Kinds: bgpconfig, ippool, ipblock, bgproutepolicy, bgppeer (also plural, also short: bgpc, ipp, ipb, bgprp, bgpp), all.\n\nExamples:\n  roadbedctl get ippools\n  roadbedctl get bgppeer tor1 -o yaml\n  roadbedctl get all -o name"
     )]
     Get {
         /// Which kind, or all
@@ -152,6 +166,22 @@ pub enum Ipam {
         #[arg(long)]
         addresses: bool,
     },
+}
+
+/// Commands about BGP.
+#[derive(Debug, Subcommand)]
+pub enum Bgp {
+    /// Route policies
+    #[command(subcommand)]
+    Policy(Policy),
+}
+
+/// Commands about route policies.
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// What route policies would say of a route, and which rule decides
+    #[command(after_help = POLICY_EXAMPLES)]
+    Test(Box<PolicyTest>),
 }
 
 /// Where manifests are.
@@ -233,7 +263,7 @@ fn parse_store(text: &str) -> Result<StoreConfig, String> {
     }
 }
 
-fn parse_prefix(text: &str) -> Result<IpNet, String> {
+pub(crate) fn parse_prefix(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
     text.parse::<IpNet>()
         .or_else(|_| address())

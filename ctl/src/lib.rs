@@ -6,6 +6,7 @@
 //! - [`cli`]: commands and options
 //! - [`run()`]: from arguments to an exit code
 //! - [`manifests`]: files, directories and standard input to resources
+//! - [`policy`]: `bgp policy test`; pure
 //! - [`plan`]: what an apply would do; pure
 //! - [`apply`]: the plan against a store
 //! - [`resources`]: `get` and `delete`
@@ -16,6 +17,7 @@ pub mod cli;
 pub mod error;
 pub mod manifests;
 pub mod plan;
+pub mod policy;
 pub mod render;
 pub mod resources;
 pub mod run;

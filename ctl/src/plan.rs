@@ -1,7 +1,9 @@
 //! What an apply would do, and what speaks against it. Pure: stored objects and wanted ones come in.
 
 use ipnet::IpNet;
-use roadbed_api::kinds::{BgpConfigSpec, BgpPeerSpec, IpBlockSpec, IpPoolSpec, block_name};
+use roadbed_api::kinds::{
+    BgpConfigSpec, BgpPeerSpec, BgpRoutePolicySpec, IpBlockSpec, IpPoolSpec, block_name,
+};
 use roadbed_api::{Kind, Object};
 use serde_json::Value;
 
@@ -68,6 +70,9 @@ fn canonical(object: &Object) -> Value {
         Kind::IPBlock => object.typed::<IpBlockSpec>().map(|r| r.to_object().spec),
         Kind::BGPPeer => object.typed::<BgpPeerSpec>().map(|r| r.to_object().spec),
         Kind::BGPConfig => object.typed::<BgpConfigSpec>().map(|r| r.to_object().spec),
+        Kind::BGPRoutePolicy => object
+            .typed::<BgpRoutePolicySpec>()
+            .map(|r| r.to_object().spec),
     };
     spec.unwrap_or_else(|_| object.spec.clone())
 }

@@ -18,10 +18,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::apply::apply;
-use crate::cli::{Cli, Command, Delete, Files, Format, Global, Ipam, Kinds, Shell};
+use crate::cli::{Bgp, Cli, Command, Delete, Files, Format, Global, Ipam, Kinds, Policy, Shell};
 use crate::error::CtlError;
 use crate::manifests::{self, Found};
 use crate::plan::{self, object_name};
+use crate::policy::{self, PolicyTest};
 use crate::{render, resources};
 
 /// How long `version` waits for an agent.
@@ -79,6 +80,7 @@ fn dispatch(cli: Cli, name: &str, out: &mut dyn Write) -> Result<(), CtlError> {
         Command::Status => status(&global, out),
         Command::Ipam(Ipam::Show { blocks, addresses }) => ipam(&global, blocks, addresses, out),
         Command::Routes { prefix } => routes(&global, prefix, out),
+        Command::Bgp(Bgp::Policy(Policy::Test(what))) => policy_test(&global, &what, out),
         Command::Pods => pods(&global, out),
         Command::Apply { files, dry_run } => apply_files(&global, &files, dry_run, out),
         Command::Get { kind, name } => get(&global, kind, name.as_deref(), out),
@@ -205,6 +207,26 @@ fn pods(global: &Global, out: &mut dyn Write) -> Result<(), CtlError> {
     };
     let table = |wide| render::attachments(&list.attachments, wide);
     show(global.output, &list, table, names, out)
+}
+
+fn policy_test(global: &Global, what: &PolicyTest, out: &mut dyn Write) -> Result<(), CtlError> {
+    let objects = match what.file.is_empty() {
+        false => {
+            let found = manifests::load(&what.file, &mut io::stdin().lock())?;
+            found.into_iter().map(|f| f.object).collect()
+        }
+        true => {
+            let config = store_config(global)?;
+            wait(async {
+                let store = roadbed_store::open(config).await?;
+                resources::get(&*store, &policy::KINDS, None).await
+            })?
+        }
+    };
+    let report = policy::test(what, &objects)?;
+    let table = |_| policy::table(&report);
+    let names = || vec![report.decision.to_owned()];
+    show(global.output, &report, table, names, out)
 }
 
 /// The store that `--store` names.

@@ -131,7 +131,7 @@ fn help_and_wrong_lines() {
     run(&["--store", "redis:x", "get", "ippools"]).fails(2, &["--store", "sqlite:PATH"]);
     run(&["get", "pods"]).fails(
         2,
-        &["unknown kind \"pods\": known are BGPConfig, IPPool, IPBlock, BGPPeer, all"],
+        &["unknown kind \"pods\": known are BGPConfig, IPPool, IPBlock, BGPRoutePolicy, BGPPeer, all"],
     );
     run(&["routes", "10.0.0.0/33"]).fails(2, &["write a prefix"]);
     run(&["delete", "ippool"]).fails(2, &["<NAME>"]);
@@ -363,4 +363,186 @@ fn applies_at_the_same_time_agree() {
 
 async fn futures<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
     tokio::join!(a, b)
+}
+
+const POLICIES: &str = "\
+apiVersion: roadbed.dev/v1alpha1
+kind: BGPRoutePolicy
+metadata: {name: from-tor}
+spec:
+  rules:
+    - name: blackholes
+      match: {communities: [blackhole]}
+      action: reject
+    - set: {med: 10}
+    - name: pods
+      match:
+        prefixes: [{prefix: 10.244.0.0/16, ge: 26, le: 26}]
+        asPath: ^65101 (65[0-9]+ )*65121$
+        peers: [tor1]
+      set:
+        localPref: 200
+        prependAs: {count: 2}
+        communities: {add: [65000:2], remove: [65000:1]}
+        nextHop: self
+      action: accept
+  defaultAction: next
+---
+apiVersion: roadbed.dev/v1alpha1
+kind: BGPConfig
+metadata: {name: default}
+spec: {asNumber: 65001}
+---
+apiVersion: roadbed.dev/v1alpha1
+kind: IPPool
+metadata: {name: pods}
+spec: {cidr: 10.244.0.0/16}
+";
+
+#[test]
+fn a_policy_is_tested_from_a_file_and_from_the_store() {
+    let room = Room::new();
+    let file = room.path("policies.yaml");
+    std::fs::write(&file, POLICIES).unwrap();
+    let store = format!("sqlite:{}", room.path("policies.db"));
+    let route = [
+        "bgp",
+        "policy",
+        "test",
+        "--policy",
+        "from-tor",
+        "--prefix",
+        "10.244.1.0/26",
+        "--as-path",
+        "65101 65001 65121",
+        "--community",
+        "65000:1,no-export",
+        "--peer",
+        "tor1",
+        "--next-hop",
+        "10.0.0.1",
+    ];
+    let with = |extra: &[&str]| run(&[&route[..], extra].concat());
+    let expected = "\
+accept by from-tor: rules[2] \"pods\"
+
+                      BEFORE             AFTER
+PREFIX                10.244.1.0/26      10.244.1.0/26
+NEXT HOP              10.0.0.1           self
+AS PATH               65101 65001 65121  65001 65001 65101 65001 65121
+LOCAL PREF            -                  200
+MED                   -                  10
+COMMUNITIES           65000:1,no-export  65000:2,no-export
+";
+    with(&["-f", &file]).ok(expected);
+    run(&["--store", &store, "apply", "-f", &file, "-o", "name"])
+        .ok("bgpconfig/default\nippool/pods\nbgproutepolicy/from-tor\n");
+    with(&["--store", &store]).ok(expected);
+    run(&["--store", &store, "get", "bgprp", "-o", "name"]).ok("bgproutepolicy/from-tor\n");
+
+    let done = with(&["-f", &file, "-o", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(report["decision"], "accept");
+    assert_eq!(
+        report["rule"],
+        json!({"policy": "from-tor", "index": 2, "name": "pods"})
+    );
+    assert_eq!(
+        report["before"]["communities"],
+        json!(["65000:1", "no-export"])
+    );
+    assert_eq!(report["after"]["localPref"], 200);
+    assert_eq!(report["after"]["nextHop"], "self");
+
+    let rejected = with(&["-f", &file, "--community", "blackhole"]);
+    assert!(
+        rejected
+            .out
+            .starts_with("reject by from-tor: rules[0] \"blackholes\"\n")
+    );
+    assert!(!rejected.out.contains("AFTER"), "{}", rejected.out);
+}
+
+#[test]
+fn a_policy_test_follows_the_chain_and_its_direction() {
+    let room = Room::new();
+    let file = room.path("policies.yaml");
+    std::fs::write(&file, POLICIES).unwrap();
+    let check = |args: &[&str], expected: &str| {
+        let base = ["bgp", "policy", "test", "-f", &file, "--policy", "from-tor"];
+        let done = run(&[&base[..], args].concat());
+        assert_eq!((done.code, done.err.as_str()), (0, ""), "{args:?}");
+        assert_eq!(done.out.lines().next(), Some(expected), "{args:?}");
+    };
+    let pod = ["--prefix", "10.244.1.0/26"];
+    check(&pod, "reject by no policy decides (RFC 8212)");
+    check(
+        &[&pod[..], &["--policy", "accept-all"]].concat(),
+        "accept by accept-all: built in",
+    );
+    check(
+        &[&pod[..], &["--policy", "default"]].concat(),
+        "accept by default: built in",
+    );
+    check(
+        &["--policy", "default", "--prefix", "192.0.2.0/24"],
+        "reject by default: built in",
+    );
+    let out = ["--policy", "default", "--direction", "export"];
+    check(&[&pod[..], &out].concat(), "reject by default: built in");
+    check(
+        &[&pod[..], &out, &["--source", "ownBlock"]].concat(),
+        "accept by default: built in",
+    );
+}
+
+#[test]
+fn a_policy_test_says_what_is_missing() {
+    let room = Room::new();
+    let file = room.path("policies.yaml");
+    std::fs::write(&file, POLICIES).unwrap();
+    let base = [
+        "bgp",
+        "policy",
+        "test",
+        "-f",
+        &file,
+        "--prefix",
+        "10.244.1.0/26",
+    ];
+    let test = |args: &[&str]| run(&[&base[..], args].concat());
+    test(&["--policy", "to-tor"]).fails(
+        1,
+        &["there is no route policy \"to-tor\": known are default, accept-all, reject-all, from-tor"],
+    );
+    test(&["--policy", "from-tor", "--as-path", "65101,65121"])
+        .fails(2, &["--as-path: \"65101,65121\" is not an AS number"]);
+    test(&["--policy", "from-tor", "--community", "65000:*"])
+        .fails(2, &["--community: \"65000:*\" names many"]);
+    test(&["--policy", "from-tor", "--large-community", "1:2"])
+        .fails(2, &["--large-community: \"1:2\" is not a large community"]);
+    test(&["--policy", "from-tor", "--source", "peer"]).fails(
+        2,
+        &["write one of ownBlock, node, service, static, learned"],
+    );
+    let lone = room.path("lone.yaml");
+    let documents = POLICIES.split("---\n").next().unwrap();
+    std::fs::write(&lone, documents).unwrap();
+    let prefix = ["--prefix", "10.244.1.0/26"];
+    let base = ["bgp", "policy", "test", "--policy", "from-tor", "-f", &lone];
+    run(&[&base[..], &prefix].concat()).fails(2, &["say --local-as"]);
+    assert_eq!(
+        run(&[&base[..], &prefix, &["--local-as", "65001"]].concat()).code,
+        0
+    );
+    run(&[
+        "bgp",
+        "policy",
+        "test",
+        "--policy",
+        "x",
+        "--prefix",
+        "10.0.0.0/8",
+    ])
+    .fails(2, &["which store?"]);
 }

@@ -1,7 +1,9 @@
 //! Resources of the store.
 
 use jiff::Timestamp;
-use roadbed_api::kinds::{BgpConfigSpec, BgpPeerSpec, IpBlockSpec, IpPoolSpec};
+use roadbed_api::kinds::{
+    BgpConfigSpec, BgpPeerSpec, BgpRoutePolicySpec, DefaultAction, IpBlockSpec, IpPoolSpec,
+};
 use roadbed_api::resource::{ObjectError, Spec};
 use roadbed_api::selector::Operator;
 use roadbed_api::{Kind, LabelSelector, Object, Resource, manifest};
@@ -24,6 +26,7 @@ pub fn resources(objects: &[Object], wide: bool, now: Timestamp) -> String {
             Kind::IPBlock => table(&of_kind, wide, now, &BLOCK, block),
             Kind::BGPPeer => table(&of_kind, wide, now, &PEER, peer),
             Kind::BGPConfig => table(&of_kind, wide, now, &CONFIG, config),
+            Kind::BGPRoutePolicy => table(&of_kind, wide, now, &POLICY, policy),
         });
     }
     if tables.is_empty() {
@@ -71,6 +74,10 @@ const BLOCK: Header = Header {
 const PEER: Header = Header {
     usual: &["ADDRESS", "AS", "FAMILIES", "NODES"],
     wide: &["LOCAL AS", "PORT", "HOLD", "IMPORT", "EXPORT"],
+};
+const POLICY: Header = Header {
+    usual: &["RULES", "DEFAULT"],
+    wide: &["RULE NAMES"],
 };
 const CONFIG: Header = Header {
     usual: &["AS", "PORT", "NODE PREFIXES", "DEFAULT ROUTE"],
@@ -169,6 +176,20 @@ fn peer(peer: &Resource<BgpPeerSpec>) -> Vec<String> {
         or_dash(spec.hold_time_seconds.map(|s| format!("{s}s"))),
         list(&spec.import_policies),
         list(&spec.export_policies),
+    ]
+}
+
+fn policy(policy: &Resource<BgpRoutePolicySpec>) -> Vec<String> {
+    let spec = &policy.spec;
+    vec![
+        spec.rules.len().to_string(),
+        match spec.default_action {
+            DefaultAction::Accept => "accept",
+            DefaultAction::Reject => "reject",
+            DefaultAction::Next => "next",
+        }
+        .to_owned(),
+        list(spec.rules.iter().map(|r| r.name.as_deref().unwrap_or("-"))),
     ]
 }
 

@@ -1,12 +1,37 @@
 //! Route policies: what is let in from a peer and what a peer is sent.
 //!
-//! Pure: a decision per route from its prefix and where it comes from. Today the built-in policies of
-//! `BGPPeer`; a chain decides by its first policy that does.
+//! Pure: a decision per route from its prefix, its attributes and where it comes from. The language is that of the
+//! resource `BGPRoutePolicy` (`roadbed-api`); here it is compiled and evaluated. Never does: keep routes, know peers.
+//!
+//! ```text
+//! [Resource<BgpRoutePolicySpec>] ── compile() ──> PolicySet ── chain(names) ──> Chain
+//! AttributeView ── Chain::attribute_part() ──> ChainVerdict        remembered per attribute set
+//!        prefix ── Chain::finish() ──────────> Finished            per prefix: a few trie look-ups
+//!       Changes ── Chain::apply() ───────────> Changed             remembered per attribute set and changes
+//! ```
+
+mod as_path;
+mod chain;
+mod compile;
+mod edit;
+mod eval;
+mod memo;
+mod sets;
 
 use std::fmt;
-use std::sync::Arc;
 
 use ipnet::IpNet;
+use roadbed_api::kinds::PolicySource;
+
+/// What a route to evaluate is made of, for those who evaluate without a RIB.
+pub use bgp_wire::{AttributeEditor, Family, LargeCommunity, NextHop, Origin, PathAttributes};
+
+pub use as_path::AsPathMatcher;
+pub use chain::{Chain, ChainVerdict, Changes, DecidedBy, Direction, Finished, Step};
+pub use compile::{CompiledPolicy, PolicySet, UnknownPolicy, compile};
+pub use edit::Changed;
+pub use eval::{AttributeVerdict, AttributeView, Decision, Outcome, RouteView, Ruling};
+pub use memo::Memo;
 
 /// Where a route comes from, as an export policy sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,32 +92,38 @@ pub struct ImportContext {
     pub accept_default_route: bool,
 }
 
-/// A chain of policies; the first one decides, since each built-in decides every route.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Chain(Arc<[Builtin]>);
+impl Builtin {
+    /// Every built-in policy.
+    pub const ALL: [Builtin; 3] = [Builtin::Default, Builtin::AcceptAll, Builtin::RejectAll];
 
-impl Chain {
-    /// A chain of these, in this order. An empty one denies (RFC 8212).
-    pub fn new(policies: &[Builtin]) -> Self {
-        Self(policies.into())
+    /// The name as written in `importPolicies` and `exportPolicies`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Builtin::Default => "default",
+            Builtin::AcceptAll => "accept-all",
+            Builtin::RejectAll => "reject-all",
+        }
     }
 
-    /// Whether a received prefix is let in.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn import(&self, context: &ImportContext, prefix: &IpNet) -> Result<(), RejectReason> {
-        match self.0.first() {
-            Some(Builtin::AcceptAll) => Ok(()),
-            Some(Builtin::RejectAll) | None => Err(RejectReason::Denied),
-            Some(Builtin::Default) if prefix.prefix_len() == 0 => {
+    /// The built-in policy of a name.
+    pub fn named(name: &str) -> Option<Builtin> {
+        Builtin::ALL
+            .into_iter()
+            .find(|builtin| builtin.as_str() == name)
+    }
+
+    fn import(self, context: &ImportContext, prefix: &IpNet) -> Result<(), RejectReason> {
+        match self {
+            Builtin::AcceptAll => Ok(()),
+            Builtin::RejectAll => Err(RejectReason::Denied),
+            Builtin::Default if prefix.prefix_len() == 0 => {
                 if context.accept_default_route {
                     Ok(())
                 } else {
                     Err(RejectReason::DefaultRoute)
                 }
             }
-            Some(Builtin::Default) => {
+            Builtin::Default => {
                 let mut ranges = context.pools.iter().chain(&context.node_prefixes);
                 if ranges.any(|range| range.contains(prefix)) {
                     Ok(())
@@ -103,16 +134,12 @@ impl Chain {
         }
     }
 
-    /// Whether a route is sent.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn export(&self, source: RouteSource) -> Result<(), RejectReason> {
-        match self.0.first() {
-            Some(Builtin::AcceptAll) => Ok(()),
-            Some(Builtin::RejectAll) | None => Err(RejectReason::Denied),
-            Some(Builtin::Default) if source == RouteSource::Learned => Err(RejectReason::NotOwn),
-            Some(Builtin::Default) => Ok(()),
+    fn export(self, source: PolicySource) -> Result<(), RejectReason> {
+        match self {
+            Builtin::AcceptAll => Ok(()),
+            Builtin::RejectAll => Err(RejectReason::Denied),
+            Builtin::Default if source == PolicySource::Learned => Err(RejectReason::NotOwn),
+            Builtin::Default => Ok(()),
         }
     }
 }
