@@ -7,6 +7,7 @@
 //! CLUSTER_LIST length → peer address → path identifier. Ours beyond the RFC: local first; CLUSTER_LIST (RFC 4456 §9);
 //! path identifier (RFC 7911 leaves it open). "Oldest first" is left out on purpose: it would depend on history.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -133,7 +134,66 @@ type Remaining = SmallVec<[u16; 8]>;
 
 /// The index of the best path, when one is eligible.
 pub fn select(paths: &[Candidate]) -> Option<usize> {
+    let eligible = || {
+        let all = paths.iter().enumerate();
+        all.filter(|(_, path)| path.ineligible.is_none())
+    };
+    let (_, first) = eligible().next()?;
+    if eligible().all(|(_, path)| path.med == first.med) {
+        // Without MED, preference is a total order.
+        let best = eligible().min_by(|(_, a), (_, b)| {
+            before_med(a)
+                .cmp(&before_med(b))
+                .then_with(|| after_med(a).cmp(&after_med(b)))
+        });
+        return best.map(|(i, _)| i);
+    }
     decide(paths, |_, _| {})
+}
+
+/// Whether a path that joins the others is better than the `best` of them. `None`: that depends on MEDs of the others.
+pub(super) fn is_better(new: &Candidate, best: &Candidate) -> Option<bool> {
+    if new.ineligible.is_some() {
+        return Some(false);
+    }
+    match before_med(new).cmp(&before_med(best)) {
+        Ordering::Less => return Some(true),
+        Ordering::Greater => return Some(false),
+        Ordering::Equal => {}
+    }
+    let better = after_med(new) < after_med(best);
+    if new.neighbor_as != best.neighbor_as {
+        // A path of its own AS may beat it before it comes to that.
+        return (!better).then_some(false);
+    }
+    match new.med.cmp(&best.med) {
+        // It drops the best one, and then others may be better than both.
+        Ordering::Less => None,
+        Ordering::Greater => Some(false),
+        Ordering::Equal => Some(better),
+    }
+}
+
+/// The steps before MED; less is better.
+fn before_med(path: &Candidate) -> impl Ord {
+    (
+        !path.local,
+        u32::MAX - path.local_pref,
+        path.as_path_len,
+        path.origin,
+    )
+}
+
+/// The steps after MED.
+fn after_med(path: &Candidate) -> impl Ord {
+    (
+        !path.ebgp,
+        path.igp_cost,
+        path.bgp_id,
+        path.cluster_list_len,
+        path.peer_address,
+        path.path_id,
+    )
 }
 
 /// What becomes of every path, in the order given.

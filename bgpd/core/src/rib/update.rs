@@ -149,7 +149,7 @@ impl Rib {
             peer.accepted[family] -= u64::from(old.is_some_and(|p| p.flags.accepted()));
             peer.accepted[family] += u64::from(flags.accepted());
         }
-        self.reselect(table, id, before);
+        self.reselect(table, id, before, old.is_none());
         if let Some(old) = old {
             self.release(old.received, out);
             self.release(old.attrs, out);
@@ -189,22 +189,24 @@ impl Rib {
             peer.received[family] -= 1;
             peer.accepted[family] -= u64::from(path.flags.accepted());
         }
-        self.reselect(table, id, before);
+        self.reselect(table, id, before, false);
         self.release(path.received, out);
         self.release(path.attrs, out);
     }
 
-    /// Chooses the best path of a prefix; puts it into the queue when that is another one than `before`.
-    pub(super) fn reselect(&mut self, table: TableIndex, id: PrefixId, before: Option<Path>) {
+    /// Chooses the best path of a prefix; puts it into the queue when that is another one than `before`. `joined`: all
+    /// that changed is that the last path is new.
+    pub(super) fn reselect(
+        &mut self,
+        table: TableIndex,
+        id: PrefixId,
+        before: Option<Path>,
+        joined: bool,
+    ) {
         let Some(entry) = self.tables[table].table.get(id) else {
             return;
         };
-        let best = match entry.paths.as_slice() {
-            [] => None,
-            [only] => self.ineligible(only).is_none().then_some(0),
-            // MAX_PATHS keeps the index inside u16.
-            _ => best::select(&self.candidates(entry)).and_then(|i| u16::try_from(i).ok()),
-        };
+        let best = self.choose(entry, joined);
         let state = &mut self.tables[table];
         let Some(entry) = state.table.get_mut(id) else {
             return;
@@ -213,6 +215,23 @@ impl Rib {
         let identity = |p: &Path| (p.peer, p.path_id, p.attrs, p.flags.source());
         if before.as_ref().map(identity) != entry.best_path().map(identity) {
             state.mark_dirty(id);
+        }
+    }
+
+    fn choose(&self, entry: &Entry, joined: bool) -> Option<u16> {
+        // MAX_PATHS keeps the index inside u16.
+        let index = |i: usize| u16::try_from(i).ok();
+        match (entry.paths.as_slice(), entry.best_path()) {
+            ([], _) => None,
+            ([only], _) => self.ineligible(only).is_none().then_some(0),
+            ([others @ .., new], Some(best)) if joined => {
+                match best::is_better(&self.candidate(new), &self.candidate(best)) {
+                    Some(true) => index(others.len()),
+                    Some(false) => entry.best,
+                    None => best::select(&self.candidates(entry)).and_then(index),
+                }
+            }
+            _ => best::select(&self.candidates(entry)).and_then(index),
         }
     }
 

@@ -347,7 +347,7 @@ impl Rib {
             }
             Task::Reselect => {
                 let before = entry.best_path().copied();
-                self.reselect(table, id, before);
+                self.reselect(table, id, before, false);
             }
             Task::Reimport(only) => self.reimport(table, id, only),
             Task::Populate(..) | Task::Install => {}
@@ -385,7 +385,7 @@ impl Rib {
             peer.accepted[family] =
                 peer.accepted[family] + u64::from(path.flags.accepted()) - u64::from(was);
         }
-        self.reselect(table, id, before);
+        self.reselect(table, id, before, false);
     }
 
     /// Takes changed prefixes from the queue: to the kernel and to every update group. Whether more are left.

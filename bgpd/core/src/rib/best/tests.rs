@@ -196,4 +196,20 @@ proptest! {
         let best = explain(&paths).iter().filter(|v| matches!(v, Verdict::Best(_))).count();
         prop_assert_eq!(best, usize::from(paths.iter().any(|p| p.ineligible.is_none())));
     }
+
+    /// The short cuts come to where the steps come to.
+    #[test]
+    fn short_cuts_agree_with_the_steps(mut paths in prop::collection::vec(candidate(), 1..7), no_med in any::<bool>()) {
+        if no_med {
+            paths.iter_mut().for_each(|p| p.med = 0);
+        }
+        let all = decide(&paths, |_, _| {});
+        prop_assert_eq!(select(&paths), all);
+        if let Some((new, others)) = paths.split_last()
+            && let Some(best) = decide(others, |_, _| {})
+            && let Some(better) = is_better(new, &others[best])
+        {
+            prop_assert_eq!(all, Some(if better { others.len() } else { best }));
+        }
+    }
 }

@@ -147,8 +147,17 @@ impl Network {
         }
     }
 
+    /// What was cut off meanwhile is answered with a reset.
     pub(super) fn heal(&mut self, link: (usize, usize)) {
         self.cut.remove(&link);
+        for pipe in self.pipes_of(link) {
+            if std::mem::take(&mut self.pipes[pipe].silent) {
+                self.pipes[pipe].reset = true;
+                for to in 0..2 {
+                    self.launch(pipe, to, Item::Fin);
+                }
+            }
+        }
     }
 
     /// The speaker forgets everything but its configuration; its peers may or may not be told.
@@ -306,7 +315,14 @@ impl Network {
         let (at, peer) = (pipe.ends[to], pipe.ends[1 - to]);
         let link = (at.min(peer), at.max(peer));
         let lost = pipe.silent || (pipe.reset && !matches!(item, Item::Fin));
-        if lost || pipe.closed[to] || self.cut.contains(&link) {
+        if lost || self.cut.contains(&link) {
+            return;
+        }
+        if pipe.closed[to] {
+            // Nobody is there any more.
+            if matches!(item, Item::Data(_)) {
+                self.launch(index, 1 - to, Item::Fin);
+            }
             return;
         }
         let end = |speaker: usize| (IpAddr::from(bgp_id(speaker)), 179).into();
