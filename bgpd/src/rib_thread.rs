@@ -66,6 +66,12 @@ pub(crate) struct RibHandle {
 }
 
 impl RibHandle {
+    /// Speaks to whoever reads the other end.
+    #[cfg(test)]
+    pub(crate) fn to(sender: mpsc::Sender<RibMessage>) -> Self {
+        Self { sender }
+    }
+
     pub(crate) fn sender(&self) -> &mpsc::Sender<RibMessage> {
         &self.sender
     }

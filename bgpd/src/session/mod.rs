@@ -7,6 +7,8 @@ mod conn;
 mod receive;
 mod routes;
 mod send;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};

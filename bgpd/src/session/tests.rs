@@ -1,0 +1,133 @@
+//! A session against a scripted peer on loopback, and a RIB that takes its time.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use bgp_core::fsm::PeerSettings;
+use bgp_core::negotiation::local_open;
+use bgp_core::policy::{Builtin, Chain};
+use bgp_wire::{EncodeContext, MAX_MESSAGE_LEN, Nlri, encode_keepalive, encode_unreach};
+use roadbed_fib::{Fib, FibOptions};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Bench {
+    peer: TcpStream,
+    rib: mpsc::Receiver<RibMessage>,
+    commands: mpsc::Sender<Command>,
+    _accepted: mpsc::Sender<TcpStream>,
+}
+
+/// A session that dialled the scripted peer, which has sent its OPEN and a KEEPALIVE. The RIB takes one message at a time.
+async fn established() -> Bench {
+    let settings = |local: u32, remote: u32, id: u8| {
+        PeerSettings::new(
+            local,
+            remote,
+            Ipv4Addr::new(10, 0, 0, id),
+            vec![Family::Ipv4Unicast],
+        )
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = PeerConfig {
+        name: "scripted".into(),
+        address: address.ip(),
+        port: address.port(),
+        source_address: None,
+        settings: settings(65001, 65002, 1),
+        import: Chain::new(&[Builtin::AcceptAll]),
+        export: Chain::new(&[Builtin::AcceptAll]),
+    };
+    let (rib_queue, rib) = mpsc::channel(1);
+    let (fib, _events) = Fib::start(FibOptions::default()).await.unwrap();
+    let context = Context {
+        rib: RibHandle::to(rib_queue),
+        fib,
+        session_ids: Arc::new(AtomicU64::new(1)),
+    };
+    let (commands, command_queue) = mpsc::channel(4);
+    let (_accepted, accept_queue) = mpsc::channel(4);
+    tokio::spawn(Session::new(config, context).run(command_queue, accept_queue));
+    let (mut peer, _) = listener.accept().await.unwrap();
+    let mut hello = Vec::new();
+    local_open(&settings(65002, 65001, 2)).encode(&mut hello);
+    encode_keepalive(&mut hello);
+    peer.write_all(&hello).await.unwrap();
+    Bench {
+        peer,
+        rib,
+        commands,
+        _accepted,
+    }
+}
+
+/// One UPDATE for each prefix.
+fn withdraws(count: u32) -> Vec<u8> {
+    let context = EncodeContext {
+        four_octet_as: true,
+        add_path: [false; 2],
+        max_len: MAX_MESSAGE_LEN,
+        extended_next_hop: false,
+    };
+    let mut encoded = Vec::new();
+    for n in 0..count {
+        let prefix = format!("10.{}.{}.0/24", n / 256, n % 256).parse().unwrap();
+        let nlri = [Nlri::new(prefix)];
+        encode_unreach(Family::Ipv4Unicast, &nlri, &context, &mut encoded);
+    }
+    encoded.into_iter().flat_map(|e| e.bytes).collect()
+}
+
+/// What the RIB is told until the session ends or `enough` prefixes came: prefixes, and whether it ended.
+async fn take(bench: &mut Bench, enough: usize) -> (usize, bool) {
+    let mut prefixes = 0;
+    while prefixes < enough {
+        let message = tokio::time::timeout(PATIENCE, bench.rib.recv());
+        match message.await.unwrap().unwrap() {
+            RibMessage::Event(Event::Update(_, families)) => {
+                prefixes += families.iter().map(|f| f.withdrawn.len()).sum::<usize>();
+            }
+            RibMessage::Event(Event::PeerDown(..)) => return (prefixes, true),
+            _ => {}
+        }
+    }
+    (prefixes, false)
+}
+
+#[tokio::test]
+async fn what_waited_for_the_rib_is_decoded_without_new_bytes() {
+    let mut bench = established().await;
+    bench.peer.write_all(&withdraws(2000)).await.unwrap();
+    // Until the session has read all that it can hold.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(take(&mut bench, 2000).await, (2000, false));
+}
+
+#[tokio::test]
+async fn what_was_said_before_the_end_counts() {
+    let mut bench = established().await;
+    let mut last_words = withdraws(2000);
+    Notification::cease(cease::ADMINISTRATIVE_RESET).encode(&mut last_words);
+    bench.peer.write_all(&last_words).await.unwrap();
+    bench.peer.shutdown().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(take(&mut bench, usize::MAX).await, (2000, true));
+    let (reply, answer) = oneshot::channel();
+    bench.commands.send(Command::Report(reply)).await.unwrap();
+    let (report, _) = answer.await.unwrap();
+    let error = report.last_error.unwrap();
+    assert!(error.contains("the peer sent Cease"), "{error}");
+}
+
+#[tokio::test]
+async fn a_listener_that_goes_away_leaves_the_session_in_peace() {
+    let mut bench = established().await;
+    bench._accepted = mpsc::channel(1).0;
+    bench.peer.write_all(&withdraws(10)).await.unwrap();
+    assert_eq!(take(&mut bench, 10).await, (10, false));
+}
