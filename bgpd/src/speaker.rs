@@ -299,7 +299,7 @@ impl Speaker {
         self.rib.ask(|reply| RibMessage::Paths(only, reply)).await
     }
 
-    /// What is known of every peer, in the order of their names. Takes [`ANSWER_DEADLINE`] at most: who has not answered
+    /// What is known of every peer, in the order of their names. Takes two seconds at most: who has not answered
     /// by then is left out.
     pub async fn reports(&self) -> Vec<PeerReport> {
         let deadline = tokio::time::Instant::now() + ANSWER_DEADLINE;
