@@ -1,8 +1,4 @@
 //! `BGPRoutePolicy`: ordered rules that say which routes pass a peer, and what is changed of them on the way.
-//!
-//! The rules are gone through in order. A rule whose conditions all hold applies what it sets; with an action it also
-//! decides, without one the next rule is asked. When no rule decides, `defaultAction` does. Conditions always look at
-//! the route as it came: what a rule sets is seen by the peer or the RIB, not by the rules after it.
 
 mod as_path;
 mod community;
@@ -31,7 +27,11 @@ pub use community::{
 #[error("{0}")]
 pub struct PatternError(pub(crate) String);
 
-/// A route policy.
+/// A route policy. A peer names those that it goes through; in a list the first that decides counts.
+///
+/// The rules are gone through in order. A rule whose conditions all hold applies what it sets; with an action it also
+/// decides, without one the next rule is asked. When no rule decides, `defaultAction` does. Conditions always look at
+/// the route as it came: what a rule sets is seen by the peer or the RIB, not by the rules and policies after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BgpRoutePolicySpec {

@@ -1,22 +1,4 @@
-//! Patterns over AS paths: a regular expression whose letters are AS numbers.
-//!
-//! ```text
-//! pattern     = alternative *( "|" alternative )
-//! alternative = [ "^" ] sequence [ "$" ]          ; without ^ or $ the path may go on at that end
-//! sequence    = *( item / separator )
-//! separator   = " " / "_"                         ; tells numbers apart, matches nothing itself
-//! item        = atom [ "*" / "+" / "?" / "{m}" / "{m,}" / "{m,n}" ]
-//! atom        = "."                               ; any one AS
-//!             / number                            ; 65101
-//!             / number "-" number                 ; 64512-65534, both included
-//!             / digits                            ; 65[0-9]+: an AS number of which the decimal digits match
-//!             / "(" sequence *( "|" sequence ) ")"
-//! digits      = 1*( digit / "[" class "]" [ quantifier ] )
-//! ```
-//!
-//! An AS number is matched as a whole: `65` never matches 65101, so that `_65_` and `65` say the same. `^$` is the
-//! empty path. An AS_SET is one step of the path; an atom matches it when it matches one of its members. A quantifier
-//! after a plain number is refused, since a text regex would repeat its last digit: write `(65101)+`.
+//! Patterns over AS paths: reading them, and which AS numbers one step of them matches.
 
 use super::PatternError;
 
@@ -34,7 +16,25 @@ const MAX_DIGITS: u8 = 10;
 const MAX_RUNS: usize = 16;
 const ALL_DIGITS: u16 = 0x3ff;
 
-/// A parsed pattern.
+/// A pattern over AS paths: a regular expression whose letters are AS numbers.
+///
+/// ```text
+/// pattern     = alternative *( "|" alternative )
+/// alternative = [ "^" ] sequence [ "$" ]          ; without ^ or $ the path may go on at that end
+/// sequence    = *( item / separator )
+/// separator   = " " / "_"                         ; tells numbers apart, matches nothing itself
+/// item        = atom [ "*" / "+" / "?" / "{m}" / "{m,}" / "{m,n}" ]
+/// atom        = "."                               ; any one AS
+///             / number                            ; 65101
+///             / number "-" number                 ; 64512-65534, both included
+///             / digits                            ; 65[0-9]+: an AS number of which the decimal digits match
+///             / "(" sequence *( "|" sequence ) ")"
+/// digits      = 1*( digit / "[" class "]" [ quantifier ] )
+/// ```
+///
+/// An AS number is matched as a whole: `65` never matches 65101, so that `_65_` and `65` say the same. `^$` is the
+/// empty path. An AS_SET is one step of the path; an atom matches it when it matches one of its members. A quantifier
+/// after a plain number is refused, since a text regex would repeat its last digit: write `(65101)+`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AsPathPattern {
     /// The pattern matches when one of these does.
