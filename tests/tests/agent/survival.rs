@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::ensure;
+use roadbed_tests::monitor::{Monitor, kernel};
 use roadbed_tests::pod::Pod;
 use roadbed_tests::site::Site;
 
@@ -90,6 +91,46 @@ fn a_ledger_lost_with_the_run_directory_is_rebuilt_from_the_kernel() {
             .iter()
             .all(|block| block.in_use == 0)
     );
+}
+
+#[test]
+fn what_a_killed_agent_left_is_adopted_and_only_what_is_stale_is_swept() {
+    const STALE: &str = "198.51.100.0/24";
+    const FOREIGN: &str = "203.0.113.0/24";
+    let bench = connected();
+    let site = &bench.site;
+    let all = pods(site, "web", 2);
+    reachable_from_outside(site, &all);
+    // Not ours: never touched.
+    site.run(
+        N1,
+        &format!("ip route add unreachable {FOREIGN} proto static"),
+    )
+    .unwrap();
+    let before = kernel(site, N1);
+    let monitor = Monitor::start(site, N1);
+    bench.kill(N1).unwrap();
+    assert_eq!(kernel(site, N1), before);
+    assert_eq!(monitor.lines(), Vec::<String>::new());
+    site.run(N1, &format!("ip route add unreachable {STALE} proto 82"))
+        .unwrap();
+    bench.start(N1).unwrap();
+    site.until(SOON, "what is stale has been swept", || {
+        let routes = site.run(N1, "ip route show")?;
+        ensure!(!routes.contains(STALE), "{routes}");
+        Ok(())
+    })
+    .unwrap();
+    // Once one is swept, so would be all.
+    assert_eq!(kernel(site, N1), before);
+    let lines = monitor.lines();
+    let others: Vec<&String> = lines
+        .iter()
+        .filter(|line| line.contains("Deleted") && !line.contains(STALE))
+        .collect();
+    assert_eq!(others, Vec::<&String>::new());
+    check_distinct(site, &all);
+    reachable_from_outside(site, &all);
 }
 
 #[test]
