@@ -77,3 +77,8 @@ scripts:
 .PHONY: build
 build:
 	@$(STEP) "binaries" cargo build $(Q) --workspace --bins
+
+.PHONY: bench-bgp
+bench-bgp: packages ## speed of the speaker beside BIRD and FRR; ARGS=--quick for a short look (docs/benchmarks.md)
+	@$(STEP) "release binaries" cargo build $(Q) --release -p roadbed-bgpd -p roadbed-bench
+	@$(SUDO) target/release/roadbed-bench $(ARGS)

@@ -1,0 +1,351 @@
+//! The peers' side of all sessions: connects, exchanges OPENs, then moves bytes. One thread reads for all peers, one more
+//! writes for all; nothing here limits how fast the daemon may be.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use bgp_wire::{Capability, Open, encode_keepalive};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::scene::{Scene, running};
+use crate::sink::{Known, Sink};
+use crate::workload::{DAEMON, Workload};
+
+/// The BGP port.
+pub(crate) const PORT: u16 = 179;
+/// Seconds; longer than any run, so that nobody's keepalives matter.
+pub(crate) const HOLD_TIME: u16 = 240;
+/// Bytes per read.
+const READ: usize = 256 << 10;
+/// Bytes per write.
+const WRITE: usize = 128 << 10;
+/// Between two attempts to connect.
+const RETRY: Duration = Duration::from_millis(100);
+/// How long nothing may arrive before a result counts as final.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// What each peer has to write: pieces, in order.
+pub(crate) type Load = Vec<Vec<Arc<Vec<u8>>>>;
+
+/// All peers of one run.
+pub(crate) struct Peers {
+    workload: Arc<Workload>,
+    streams: Vec<Option<TcpStream>>,
+    /// Our OPEN is out.
+    greeted: Vec<bool>,
+    /// Our KEEPALIVE is out.
+    answered: Vec<bool>,
+    /// Established on both sides.
+    confirmed: Vec<bool>,
+    retry_at: Vec<Instant>,
+    pub(crate) sinks: Vec<Sink>,
+    known: Known,
+    scratch: Vec<u8>,
+}
+
+impl Peers {
+    pub(crate) fn new(workload: &Arc<Workload>) -> Self {
+        let n = workload.peers;
+        Self {
+            workload: Arc::clone(workload),
+            streams: (0..n).map(|_| None).collect(),
+            greeted: vec![false; n],
+            answered: vec![false; n],
+            confirmed: vec![false; n],
+            retry_at: vec![Instant::now(); n],
+            sinks: (0..n).map(|peer| Sink::new(peer, workload)).collect(),
+            known: Known::default(),
+            scratch: vec![0; READ],
+        }
+    }
+
+    /// From now on every peer must have what `wanted` says.
+    pub(crate) fn expect(&mut self, wanted: Vec<u16>) {
+        let wanted = Arc::new(wanted);
+        for sink in &mut self.sinks {
+            sink.expect(Arc::clone(&wanted));
+        }
+    }
+
+    fn complete(&self) -> bool {
+        self.sinks.iter().all(Sink::is_complete)
+    }
+
+    /// Brings all sessions up; each peer writes its part of `load` as soon as its own is. Returns when all are up and,
+    /// with a load, when everybody has everything; the time is that since the first connection attempt.
+    pub(crate) fn establish(
+        &mut self,
+        scene: &Scene,
+        load: Option<&Load>,
+        limit: Duration,
+    ) -> Result<Duration> {
+        let started = Instant::now();
+        loop {
+            running()?;
+            ensure!(
+                started.elapsed() < limit,
+                "{} of {} sessions are up, {} routes missing after {limit:?}",
+                self.confirmed.iter().filter(|up| **up).count(),
+                self.streams.len(),
+                self.sinks.iter().map(Sink::missing).sum::<usize>()
+            );
+            scene.at_peers(|| self.dial())??;
+            // Sockets keep their namespace: only dialling has to happen there.
+            let next_dial = Instant::now() + RETRY;
+            while Instant::now() < next_dial {
+                self.wait(Duration::from_millis(5), true)?;
+                for peer in 0..self.streams.len() {
+                    self.advance(peer, load)?;
+                }
+                let up = self.confirmed.iter().all(|up| *up);
+                if up && (load.is_none() || self.complete()) {
+                    return Ok(started.elapsed());
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self) -> Result<()> {
+        for peer in 0..self.streams.len() {
+            if self.streams[peer].is_some() || Instant::now() < self.retry_at[peer] {
+                continue;
+            }
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_nonblocking(true)?;
+            socket.set_tcp_nodelay(true)?;
+            socket.bind(&SocketAddr::from((Workload::address(peer), 0)).into())?;
+            match socket.connect(&SocketAddr::V4(SocketAddrV4::new(DAEMON, PORT)).into()) {
+                Ok(()) => {}
+                Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {}
+                Err(error) => return Err(error).context("cannot connect"),
+            }
+            self.streams[peer] = Some(socket.into());
+        }
+        Ok(())
+    }
+
+    /// The next step of a session that is not up, if it is due.
+    fn advance(&mut self, peer: usize, load: Option<&Load>) -> Result<()> {
+        if self.confirmed[peer] {
+            return Ok(());
+        }
+        let Some(stream) = &mut self.streams[peer] else {
+            return Ok(());
+        };
+        let mut bytes = Vec::new();
+        if !self.greeted[peer] {
+            if stream.peer_addr().is_err() {
+                return Ok(());
+            }
+            open(self.workload.peer_as(peer), Workload::address(peer)).encode(&mut bytes);
+            self.greeted[peer] = true;
+        }
+        if self.sinks[peer].opens > 0 && !self.answered[peer] {
+            encode_keepalive(&mut bytes);
+            self.answered[peer] = true;
+        }
+        if self.answered[peer] && self.sinks[peer].keepalives > 0 {
+            self.confirmed[peer] = true;
+            for piece in load.map(|load| load[peer].as_slice()).unwrap_or_default() {
+                bytes.extend_from_slice(piece);
+            }
+        }
+        // What is written here is far smaller than any socket buffer.
+        match stream.write_all(&bytes) {
+            Ok(()) => Ok(()),
+            Err(error) if !self.confirmed[peer] => {
+                self.again(peer);
+                drop(error);
+                Ok(())
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot write for peer {peer}")),
+        }
+    }
+
+    fn again(&mut self, peer: usize) {
+        self.streams[peer] = None;
+        self.greeted[peer] = false;
+        self.answered[peer] = false;
+        self.sinks[peer].restart();
+        self.retry_at[peer] = Instant::now() + RETRY;
+    }
+
+    /// Reads what arrives within `limit`, at most once per peer. True: something did.
+    fn wait(&mut self, limit: Duration, connecting: bool) -> Result<bool> {
+        let mut ready = Vec::new();
+        {
+            let mut owners = Vec::with_capacity(self.streams.len());
+            let mut fds = Vec::with_capacity(self.streams.len());
+            for (peer, stream) in self.streams.iter().enumerate() {
+                let Some(stream) = stream else { continue };
+                let mut flags = PollFlags::POLLIN;
+                if connecting && !self.greeted[peer] {
+                    flags |= PollFlags::POLLOUT;
+                }
+                owners.push(peer);
+                fds.push(PollFd::new(stream.as_fd(), flags));
+            }
+            let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::ZERO);
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).context("cannot poll"),
+            }
+            for (fd, owner) in fds.iter().zip(owners) {
+                let events = fd.revents().unwrap_or(PollFlags::empty());
+                if events.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
+                    ready.push(owner);
+                }
+            }
+        }
+        for peer in &ready {
+            self.read(*peer)?;
+        }
+        Ok(!ready.is_empty())
+    }
+
+    fn read(&mut self, peer: usize) -> Result<()> {
+        let Some(stream) = &mut self.streams[peer] else {
+            return Ok(());
+        };
+        match stream.read(&mut self.scratch) {
+            Ok(n) if n > 0 => self.sinks[peer]
+                .feed(&self.scratch[..n], &mut self.known)
+                .with_context(|| format!("peer {peer}")),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            // A daemon that has just started may refuse, or turn away who comes too early.
+            _ if !self.confirmed[peer] => {
+                self.again(peer);
+                Ok(())
+            }
+            Ok(_) => bail!("peer {peer}: the daemon closed the session"),
+            Err(error) => Err(error).with_context(|| format!("peer {peer}")),
+        }
+    }
+
+    /// Reads until nothing has arrived for a while: what the daemons say after they are Established, and whatever
+    /// would still change a result.
+    pub(crate) fn settle(&mut self, limit: Duration) -> Result<()> {
+        let started = Instant::now();
+        while self.wait(QUIET, false)? {
+            running()?;
+            ensure!(started.elapsed() < limit, "no quiet within {limit:?}");
+        }
+        Ok(())
+    }
+
+    /// Fails when somebody has not what must be there.
+    pub(crate) fn check(&self) -> Result<()> {
+        for (peer, sink) in self.sinks.iter().enumerate() {
+            ensure!(
+                sink.is_complete(),
+                "peer {peer} was complete, and then was not: {} prefixes",
+                sink.missing()
+            );
+        }
+        Ok(())
+    }
+
+    /// Writes `load` and reads until everybody has what is expected. The clock runs from the first byte written.
+    pub(crate) fn run(&mut self, load: &Load, limit: Duration) -> Result<Duration> {
+        let mut writers = Vec::new();
+        for stream in &self.streams {
+            let stream = stream.as_ref().context("a session that is not up")?;
+            writers.push(stream.try_clone()?);
+        }
+        let written = AtomicBool::new(false);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let started = Instant::now();
+            let writer = scope.spawn(|| {
+                let result = write_all(&mut writers, load, &stop);
+                written.store(true, Ordering::Release);
+                result
+            });
+            let result = loop {
+                let complete = self.complete();
+                if complete && written.load(Ordering::Acquire) {
+                    break Ok(started.elapsed());
+                }
+                let patience = if complete { 1 } else { 20 };
+                let step = running().and_then(|()| {
+                    let late = started.elapsed() > limit;
+                    let missing: usize = self.sinks.iter().map(Sink::missing).sum();
+                    ensure!(!late, "{missing} routes are missing after {limit:?}");
+                    self.wait(Duration::from_millis(patience), false)
+                });
+                if let Err(error) = step {
+                    break Err(error);
+                }
+            };
+            stop.store(true, Ordering::Relaxed);
+            let written = writer.join();
+            ensure!(written.is_ok(), "the writer panicked");
+            let elapsed = result?;
+            written.unwrap_or(Ok(()))?;
+            Ok(elapsed)
+        })
+    }
+}
+
+/// The OPEN of either side.
+pub(crate) fn open(asn: u32, address: Ipv4Addr) -> Open {
+    Open {
+        my_as: asn,
+        my_as_2octet: Open::two_octet(asn),
+        hold_time: HOLD_TIME,
+        bgp_id: address,
+        capabilities: vec![
+            Capability::MultiProtocol { afi: 1, safi: 1 },
+            Capability::RouteRefresh,
+            Capability::FourOctetAs(asn),
+        ],
+    }
+}
+
+/// Writes all of `load`, a piece of every stream in turn, as the streams take it.
+pub(crate) fn write_all(streams: &mut [TcpStream], load: &Load, stop: &AtomicBool) -> Result<()> {
+    // Per stream: piece, and offset in it.
+    let mut at = vec![(0usize, 0usize); streams.len()];
+    loop {
+        let mut blocked = Vec::new();
+        let mut progress = false;
+        for (peer, stream) in streams.iter_mut().enumerate() {
+            let (piece, offset) = &mut at[peer];
+            let Some(bytes) = load[peer].get(*piece) else {
+                continue;
+            };
+            let end = bytes.len().min(*offset + WRITE);
+            match stream.write(&bytes[*offset..end]) {
+                Ok(n) => {
+                    *offset += n;
+                    progress = true;
+                    if *offset == bytes.len() {
+                        (*piece, *offset) = (*piece + 1, 0);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => blocked.push(peer),
+                Err(error) => return Err(error).context("cannot write"),
+            }
+        }
+        if stop.load(Ordering::Relaxed) || (!progress && blocked.is_empty()) {
+            return Ok(());
+        }
+        if !progress {
+            let mut fds: Vec<PollFd<'_>> = blocked
+                .iter()
+                .map(|peer| PollFd::new(streams[*peer].as_fd(), PollFlags::POLLOUT))
+                .collect();
+            match poll(&mut fds, PollTimeout::from(20u8)) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).context("cannot poll"),
+            }
+        }
+    }
+}

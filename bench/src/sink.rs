@@ -1,0 +1,269 @@
+//! The receiving end of one session: decodes what arrives and knows at any moment whether that is what must arrive.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use bgp_wire::{
+    DecodeContext, Family, HEADER_LEN, MAX_MESSAGE_LEN, MessageType, Nlri, NlriSlice, Notification,
+    Origin, Update, Verdict, decode_update, frame,
+};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use crate::workload::{DAEMON, DAEMON_AS, Workload};
+
+/// Whose path an attribute set is.
+#[derive(Clone, Copy, Debug)]
+struct Source {
+    peer: u16,
+    set: u32,
+}
+
+/// Attribute sets that were decoded and found right, by their bytes: the same ones come again for every peer.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    sets: HashMap<Box<[u8]>, Source, RandomState>,
+}
+
+/// One session's receiver.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    me: usize,
+    workload: Arc<Workload>,
+    wanted: Arc<Vec<u16>>,
+    /// Per prefix: the peer whose path was announced last, plus one; 0: none.
+    have: Vec<u16>,
+    correct: usize,
+    buffer: Vec<u8>,
+    pub(crate) opens: usize,
+    pub(crate) keepalives: usize,
+    /// Prefixes announced or withdrawn so far.
+    pub(crate) changes: u64,
+    /// UPDATEs so far.
+    pub(crate) updates: u64,
+}
+
+impl Sink {
+    pub(crate) fn new(me: usize, workload: &Arc<Workload>) -> Self {
+        Self {
+            me,
+            workload: Arc::clone(workload),
+            wanted: Arc::new(Vec::new()),
+            have: vec![0; workload.prefixes],
+            correct: 0,
+            buffer: Vec::with_capacity(1 << 18),
+            opens: 0,
+            keepalives: 0,
+            changes: 0,
+            updates: 0,
+        }
+    }
+
+    /// Forgets a connection that came to nothing.
+    pub(crate) fn restart(&mut self) {
+        self.buffer.clear();
+        self.have.fill(0);
+        (self.opens, self.keepalives) = (0, 0);
+        self.expect(Arc::clone(&self.wanted));
+    }
+
+    /// From now on `wanted` must be here, see [`Workload::wanted`].
+    pub(crate) fn expect(&mut self, wanted: Arc<Vec<u16>>) {
+        self.wanted = wanted;
+        let own = self.me as u16 + 1;
+        self.correct = self
+            .wanted
+            .iter()
+            .zip(&self.have)
+            .filter(|(wanted, have)| **have == if **wanted == own { 0 } else { **wanted })
+            .count();
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.correct == self.wanted.len()
+    }
+
+    /// For the message of a run that did not get there.
+    pub(crate) fn missing(&self) -> usize {
+        self.wanted.len() - self.correct
+    }
+
+    /// Takes what was read.
+    pub(crate) fn feed(&mut self, bytes: &[u8], known: &mut Known) -> Result<()> {
+        if self.buffer.is_empty() {
+            let used = self.messages(bytes, known)?;
+            self.buffer.extend_from_slice(&bytes[used..]);
+            return Ok(());
+        }
+        self.buffer.extend_from_slice(bytes);
+        let buffer = std::mem::take(&mut self.buffer);
+        let used = self.messages(&buffer, known)?;
+        self.buffer = buffer;
+        self.buffer.drain(..used);
+        Ok(())
+    }
+
+    fn messages(&mut self, bytes: &[u8], known: &mut Known) -> Result<usize> {
+        let mut used = 0;
+        while let Some(message) = bytes.get(used..).filter(|rest| rest.len() >= HEADER_LEN) {
+            let Some(frame) = frame(message, MAX_MESSAGE_LEN)? else {
+                break;
+            };
+            match frame.kind {
+                MessageType::Open => self.opens += 1,
+                MessageType::Keepalive => self.keepalives += 1,
+                MessageType::Update => self.update(frame.body, known)?,
+                MessageType::RouteRefresh => {}
+                MessageType::Notification => bail!(
+                    "peer {} was sent a NOTIFICATION: {:?}",
+                    self.me,
+                    Notification::decode(frame.body)
+                ),
+            }
+            used += frame.len;
+        }
+        Ok(used)
+    }
+
+    fn update(&mut self, body: &[u8], known: &mut Known) -> Result<()> {
+        self.updates += 1;
+        let (attributes, prefixes) = split(body).context("an UPDATE with impossible lengths")?;
+        if let Some(source) = known.sets.get(attributes).copied() {
+            let nlri = NlriSlice::validate(prefixes, Family::Ipv4Unicast, false)
+                .context("an UPDATE with malformed NLRI")?;
+            return self.announced(nlri, source);
+        }
+        let update = decode_update(
+            body,
+            &DecodeContext {
+                four_octet_as: true,
+                ebgp: !self.workload.ibgp(),
+                add_path: [false; 2],
+                families: [true, false],
+                extended_next_hop: false,
+            },
+        );
+        ensure!(update.verdict == Verdict::Ok, "{:?}", update.faults);
+        ensure!(
+            update.mp_reach.is_none() && update.mp_unreach.is_none_or(|nlri| nlri.is_empty()),
+            "IPv4 routes in multiprotocol attributes"
+        );
+        for nlri in update.withdrawn.iter() {
+            let index = self.index(&nlri)?;
+            self.set(index, 0);
+        }
+        if !update.announced.is_empty() {
+            let source = self.source(&update)?;
+            self.announced(update.announced, source)?;
+            if update.withdrawn.is_empty() {
+                known.sets.insert(attributes.into(), source);
+            }
+        }
+        Ok(())
+    }
+
+    fn index(&self, nlri: &Nlri) -> Result<usize> {
+        self.workload
+            .index(&nlri.prefix)
+            .with_context(|| format!("{} was never announced", nlri.prefix))
+    }
+
+    fn announced(&mut self, nlri: NlriSlice<'_>, source: Source) -> Result<()> {
+        let per_set = self.workload.per_set;
+        for nlri in nlri.iter() {
+            let index = self.index(&nlri)?;
+            ensure!(
+                index / per_set == source.set as usize,
+                "{} came with the attributes of set {}",
+                nlri.prefix,
+                source.set
+            );
+            self.set(index, source.peer + 1);
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, index: usize, have: u16) {
+        self.changes += 1;
+        // FRR sends a peer's routes back to it when others share its update group; the peer's own loop check drops them.
+        let have = if usize::from(have) == self.me + 1 {
+            0
+        } else {
+            have
+        };
+        let wanted = match self.wanted.get(index) {
+            Some(wanted) if usize::from(*wanted) != self.me + 1 => *wanted,
+            _ => 0,
+        };
+        let old = std::mem::replace(&mut self.have[index], have);
+        if self.wanted.is_empty() {
+            return;
+        }
+        self.correct -= usize::from(old == wanted);
+        self.correct += usize::from(have == wanted);
+    }
+
+    /// Checks every attribute, and says whose path it is.
+    fn source(&self, update: &Update<'_>) -> Result<Source> {
+        let (Some(attributes), Some(next_hop)) = (&update.attributes, update.next_hop) else {
+            bail!("routes without attributes or next hop");
+        };
+        let path: Vec<u32> = attributes.as_path().asns().collect();
+        let workload = &self.workload;
+        let set = path
+            .last()
+            .and_then(|origin| Workload::set_of_path(*origin))
+            .filter(|set| *set < workload.sets())
+            .with_context(|| format!("AS path {path:?} ends in no origin of ours"))?;
+        let (peer, expected, expected_next_hop): (usize, Vec<u32>, Ipv4Addr) = if workload.ibgp() {
+            let peer = workload.winner(set);
+            (peer, workload.path(peer, set), Workload::address(peer))
+        } else {
+            let first = workload.peer_as(0);
+            let peer = path
+                .get(1)
+                .and_then(|asn| asn.checked_sub(first))
+                .map(|peer| peer as usize)
+                .filter(|peer| *peer < workload.peers)
+                .with_context(|| format!("AS path {path:?} leads over no peer of ours"))?;
+            let mut expected = workload.path(peer, set);
+            expected.insert(0, DAEMON_AS);
+            (peer, expected, DAEMON)
+        };
+        ensure!(path == expected, "AS path {path:?} instead of {expected:?}");
+        ensure!(
+            next_hop == expected_next_hop,
+            "next hop {next_hop} instead of {expected_next_hop}"
+        );
+        ensure!(
+            attributes.hot().origin == Origin::Igp,
+            "origin {:?}",
+            attributes.hot().origin
+        );
+        ensure!(
+            attributes.communities().eq(Workload::communities(set)),
+            "communities of set {set} are others"
+        );
+        ensure!(
+            !workload.ibgp()
+                || (attributes.hot().originator_id == Some(Workload::address(peer))
+                    && attributes.cluster_list().eq([DAEMON])),
+            "a reflected route without its ORIGINATOR_ID and CLUSTER_LIST"
+        );
+        Ok(Source {
+            peer: peer as u16,
+            set: set as u32,
+        })
+    }
+}
+
+/// Attributes and NLRI of a body that withdraws nothing; empty attributes when it does, which no set has.
+fn split(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = body.split_first_chunk::<2>()?;
+    if *length != [0, 0] {
+        return Some((&[], &[]));
+    }
+    let (length, rest) = rest.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+}
