@@ -249,3 +249,57 @@ fn row(metric: Metric, sizes: &Sizes, runs: &[Run], not_run: &[(Metric, String)]
             .collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: Sizes = Sizes {
+        single: 1,
+        distinct: (1, 1),
+        overlap: (1, 1),
+        reflector: (1, 1),
+        per_set: 1,
+    };
+
+    fn run(kind: Option<Kind>, seconds: f64, peak_kib: u64) -> Run {
+        Run {
+            kind,
+            metric: Metric::Single,
+            seconds,
+            usage: kind.map(|_| Usage {
+                peak_kib,
+                cpu_seconds: seconds,
+            }),
+        }
+    }
+
+    /// Our medians are 1 s and 150 MiB, BIRD's 2 s and 100 MiB; `null` is the null sink's time.
+    fn check(null: f64, expected: &[&str]) {
+        let runs = [
+            run(Some(Kind::Roadbed), 9.0, 150 << 10),
+            run(Some(Kind::Roadbed), 0.5, 150 << 10),
+            run(Some(Kind::Roadbed), 1.0, 150 << 10),
+            run(Some(Kind::Bird), 1.0, 100 << 10),
+            run(Some(Kind::Bird), 3.0, 100 << 10),
+            run(Some(Kind::Frr), 0.1, 1 << 10),
+            run(None, null, 0),
+        ];
+        let text = Report::new(Vec::new(), &SIZES, &runs, &[], Vec::new()).table();
+        for expected in expected {
+            assert!(text.contains(expected), "{text}\nlacks {expected}");
+        }
+    }
+
+    #[test]
+    fn verdicts_follow_from_medians() {
+        check(
+            0.4,
+            &[
+                "time ratio 0.50 (target 0.8): reached",
+                "memory ratio 1.50 (target 1.5): reached",
+            ],
+        );
+        check(0.6, &["time ratio 0.50 (target 0.8): VOID"]);
+    }
+}

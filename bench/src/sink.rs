@@ -267,3 +267,116 @@ fn split(body: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = rest.split_first_chunk::<2>()?;
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::Shape;
+
+    fn workload(shape: Shape, peers: usize) -> Arc<Workload> {
+        Arc::new(Workload {
+            shape,
+            peers,
+            prefixes: 120,
+            per_set: 4,
+        })
+    }
+
+    /// A sink of peer 1 that expects everything.
+    fn sink(workload: &Arc<Workload>) -> Sink {
+        let mut sink = Sink::new(1, workload);
+        sink.expect(Arc::new(workload.wanted(|_| true)));
+        sink
+    }
+
+    /// What an ideal daemon sends peer 1 completes it, however it is cut; withdrawing one set is noticed.
+    fn check(shape: Shape, peers: usize) {
+        let workload = workload(shape, peers);
+        let others = (0..peers).filter(|peer| *peer != 1);
+        let pieces: Vec<Vec<u8>> = others
+            .map(|peer| workload.passed_on(peer, |_| true).unwrap())
+            .filter(|piece| !piece.is_empty())
+            .collect();
+        for chunk in [1, 19, 97, 1 << 20] {
+            let (mut sink, mut known) = (sink(&workload), Known::default());
+            for piece in &pieces {
+                assert!(!sink.is_complete());
+                for bytes in piece.chunks(chunk) {
+                    sink.feed(bytes, &mut known).unwrap();
+                }
+            }
+            assert!(sink.is_complete(), "{} missing", sink.missing());
+            let gone = |set: usize| set == 0;
+            let withdrawals = workload.withdrawals(workload.winner(0), gone);
+            sink.feed(&withdrawals, &mut known).unwrap();
+            assert_eq!(sink.missing(), 4);
+            sink.expect(Arc::new(workload.wanted(|set| !gone(set))));
+            assert!(sink.is_complete());
+        }
+    }
+
+    #[test]
+    fn an_ideal_daemon_completes_every_shape() {
+        check(Shape::Single, 2);
+        check(Shape::Distinct, 3);
+        check(Shape::Overlap, 5);
+        check(Shape::Reflector, 6);
+    }
+
+    fn check_refused(shape: Shape, bytes: &[u8], expected: &str) {
+        let workload = workload(shape, 3);
+        let error = sink(&workload)
+            .feed(bytes, &mut Known::default())
+            .unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains(expected), "{text}\nlacks {expected}");
+    }
+
+    #[test]
+    fn what_no_daemon_may_send_is_refused() {
+        let distinct = workload(Shape::Distinct, 3);
+        // As a peer sends it: no AS prepended, next hop kept.
+        let unchanged = distinct.announcements(0, |_| true).unwrap();
+        check_refused(Shape::Distinct, &unchanged, "AS path");
+        let right = distinct.passed_on(0, |set| set == 0).unwrap();
+        let changed = |from: &[u8], to: &[u8]| {
+            let at = right.windows(from.len()).position(|w| w == from).unwrap();
+            let mut bytes = right.clone();
+            bytes[at..at + to.len()].copy_from_slice(to);
+            bytes
+        };
+        let next_hop = changed(&DAEMON.octets(), &[172, 30, 9, 9]);
+        check_refused(Shape::Distinct, &next_hop, "next hop 172.30.9.9");
+        let prefix = changed(&[24, 20, 0, 1], &[24, 20, 0, 9]);
+        check_refused(
+            Shape::Distinct,
+            &prefix,
+            "20.0.9.0/24 came with the attributes of set 0",
+        );
+        let stranger = changed(&[24, 20, 0, 1], &[24, 21, 0, 1]);
+        check_refused(
+            Shape::Distinct,
+            &stranger,
+            "21.0.1.0/24 was never announced",
+        );
+        let community = changed(&64901u16.to_be_bytes(), &64999u16.to_be_bytes());
+        check_refused(Shape::Distinct, &community, "communities of set 0");
+        let reflected = workload(Shape::Reflector, 3);
+        let unreflected = reflected.announcements(0, |_| true).unwrap();
+        check_refused(Shape::Reflector, &unreflected, "ORIGINATOR_ID");
+        let mut notification = vec![0xff; 16];
+        notification.extend([0, 21, 3, 6, 2]);
+        check_refused(Shape::Distinct, &notification, "NOTIFICATION");
+    }
+
+    #[test]
+    fn an_echo_of_own_routes_counts_as_none() {
+        let workload = workload(Shape::Distinct, 3);
+        let (mut sink, mut known) = (sink(&workload), Known::default());
+        for peer in 0..3 {
+            let bytes = workload.passed_on(peer, |_| true).unwrap();
+            sink.feed(&bytes, &mut known).unwrap();
+        }
+        assert!(sink.is_complete());
+    }
+}
