@@ -9,7 +9,7 @@
 //! - [`kernel`]: what a namespace's routing tables say
 //! - [`bgpd`], [`bird`], [`frr`]: `roadbed-bgpd` and the routers that it talks to
 //! - [`site`], [`pod`], [`probe`]: labs with agents, pods on them, transfers between them
-//! - [`bench`], [`monitor`]: labs of tests, and what their nodes' kernels do
+//! - [`mod@bench`], [`monitor`]: labs of tests, and what their nodes' kernels do
 //! - [`two_racks`]: what must be true of the lab `two-racks`; the demo tells it
 
 pub mod bench;
