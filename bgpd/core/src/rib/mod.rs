@@ -11,6 +11,7 @@
 //!  Output::Send ◄─ groups/: export once, encode once, ring or walk per peer ◄┘
 //! ```
 
+mod adj_out;
 mod attrs;
 pub mod best;
 #[cfg(test)]
@@ -38,6 +39,9 @@ use ipnet::IpNet;
 
 use crate::policy::{Chain, ImportContext, RouteSource};
 
+pub use adj_out::{
+    Cursor, NoSession, NotSent, Rejection, RouteDetail, RoutePage, RouteQuery, Sent, Side, Source,
+};
 pub use ids::{PeerId, SessionId, TableId};
 pub use nexthops::NextHopState;
 pub use view::{FamilyCounters, PathView, RibSummary};

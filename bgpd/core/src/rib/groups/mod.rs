@@ -11,6 +11,7 @@
 mod check;
 mod export;
 mod ring;
+mod sent;
 mod walk;
 
 use bgp_wire::{EncodeContext, Family, NextHop};
@@ -21,6 +22,8 @@ use super::peers::Peers;
 use super::update::slot;
 use super::{Output, PeerUp, Rib, TableKey};
 use crate::policy::Chain;
+
+pub(super) use sent::{Leaving, Outlet};
 
 use ring::Ring;
 use walk::{Walk, WalkMode};

@@ -1,5 +1,6 @@
 //! A RIB with decoded views of what it sent: scenarios, and the property that group output equals per-peer output.
 
+mod looking;
 mod property;
 mod scenarios;
 mod simulation;

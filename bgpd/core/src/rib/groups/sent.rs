@@ -1,0 +1,66 @@
+//! What a peer is sent, for those who look in. Reads only.
+
+use ipnet::IpNet;
+
+use super::{Group, Groups};
+use crate::policy::{AttributeView, Direction};
+use crate::rib::TableKey;
+use crate::rib::adj_out::NotSent;
+use crate::rib::ids::{AttrId, PeerId, PrefixId};
+
+impl Groups {
+    /// The group through which a peer is sent routes of a table.
+    pub(in crate::rib) fn towards(&self, peer: PeerId, table: TableKey) -> Option<Outlet<'_>> {
+        let mut groups = self.slots.iter().flatten();
+        let group = groups.find(|g| g.key.table == table && g.has(peer))?;
+        Some(Outlet { group, peer })
+    }
+}
+
+/// The way from a table to one peer.
+pub(in crate::rib) struct Outlet<'a> {
+    group: &'a Group,
+    peer: PeerId,
+}
+
+/// A best path on its way out.
+pub(in crate::rib) struct Leaving<'a> {
+    pub(in crate::rib) prefix: IpNet,
+    pub(in crate::rib) route: AttributeView<'a>,
+    pub(in crate::rib) source: PeerId,
+    pub(in crate::rib) from_ibgp: bool,
+}
+
+impl Outlet<'_> {
+    /// The attributes that the peer has been sent, or is about to be, and whose path they are.
+    pub(in crate::rib) fn sent(&self, id: PrefixId) -> Option<AttrId> {
+        let announced = self.group.get(id);
+        (announced.attrs != AttrId::NONE && announced.source != self.peer)
+            .then_some(announced.attrs)
+    }
+
+    /// Why the peer is not sent this best path.
+    pub(in crate::rib) fn why_not(&self, leaving: &Leaving<'_>) -> NotSent {
+        let (key, hot) = (&self.group.key, leaving.route.attributes.hot());
+        if leaving.source == self.peer {
+            return NotSent::Source;
+        }
+        if hot.no_advertise {
+            return NotSent::Community("NO_ADVERTISE");
+        }
+        if key.ebgp && hot.no_export {
+            return NotSent::Community("NO_EXPORT");
+        }
+        if key.ebgp && hot.no_export_subconfed {
+            return NotSent::Community("NO_EXPORT_SUBCONFED");
+        }
+        let chain = &key.export;
+        let part = chain.attribute_part(&leaving.route);
+        let finished = chain.finish(&part, Direction::Export, &leaving.prefix);
+        match finished.result {
+            Err(reason) => NotSent::Rejected(reason, chain.decided_by(&finished)),
+            Ok(()) if !key.ebgp && leaving.from_ibgp => NotSent::IbgpToIbgp,
+            Ok(()) => NotSent::Other,
+        }
+    }
+}
