@@ -94,6 +94,31 @@ impl AgentClient {
         path: &str,
         idle: Option<Duration>,
     ) -> Result<Lines<T>, ClientError> {
+        let body = self.stream(path, idle)?;
+        let idle_millis = idle.unwrap_or_default().as_millis();
+        Ok(Lines::new(
+            body,
+            self.socket.clone(),
+            path.to_owned(),
+            idle_millis,
+        ))
+    }
+
+    /// `GET` of an answer of any length, as octets: an end before its end is an error of kind `UnexpectedEof`. Timeouts as
+    /// of [`AgentClient::lines`].
+    pub fn octets(
+        &self,
+        path: &str,
+        idle: Option<Duration>,
+    ) -> Result<impl Read + use<>, ClientError> {
+        self.stream(path, idle)
+    }
+
+    fn stream(
+        &self,
+        path: &str,
+        idle: Option<Duration>,
+    ) -> Result<Body<BufReader<DeadlineStream>>, ClientError> {
         let mut reader = self.send("GET", path, None)?;
         let head = read_head(&mut reader).map_err(|e| self.failed(e))?;
         if !(200..300).contains(&head.status) {
@@ -104,13 +129,7 @@ impl AgentClient {
             .get_mut()
             .set_idle_timeout(idle)
             .map_err(|e| self.failed(e.into()))?;
-        let idle_millis = idle.unwrap_or_default().as_millis();
-        Ok(Lines::new(
-            Body::new(reader, &head),
-            self.socket.clone(),
-            path.to_owned(),
-            idle_millis,
-        ))
+        Ok(Body::new(reader, &head))
     }
 
     fn call<T: DeserializeOwned>(

@@ -9,11 +9,16 @@
 //! | `GET /v1/status` | the node and its peers | [`NodeStatus`] |
 //! | `GET /v1/ipam` | pools, blocks, addresses | [`IpamReport`] |
 //! | `GET /v1/routes` | what is in the RIB and in the kernel, and why | [`RouteReport`] |
+//! | `GET /v1/bgp/peers` | BGP sessions at length | [`BgpPeers`] |
+//! | `GET /v1/bgp/peers/{name}` | one of them | [`BgpPeer`] |
+//! | `GET /v1/bgp/rib` | paths of the RIB, as [`RibQuery`] asks | NDJSON of [`BgpRoute`] |
+//! | `GET /v1/bgp/dump` | the RIB as MRT (RFC 6396, TABLE_DUMP_V2) | octets |
 //! | `GET /livez`, `/readyz`, `/converged` | probes | 200 or 503 with [`Probe`] |
 //!
 //! An error is a 4xx or 5xx with [`ApiError`]. Changes need root (peer credentials).
 
 mod attachment;
+mod bgp;
 mod report;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +26,10 @@ use serde::{Deserialize, Serialize};
 pub use attachment::{
     Attachment, AttachmentKey, AttachmentList, AttachmentState, CommitRequest, PodRef, Released,
     Reservation, ReserveRequest,
+};
+pub use bgp::{
+    Advertised, BgpPeer, BgpPeers, BgpRoute, BgpSession, ConnectionCounts, MessageCounts,
+    NextHopReport, RibQuery, RouteAttributes, bgp_peer_path,
 };
 pub use report::{
     BlockReport, Count, FamilyCounts, IpamReport, NodeStatus, PeerReport, PoolReport, Probe,
@@ -35,6 +44,13 @@ pub const STATUS: &str = "/v1/status";
 pub const IPAM: &str = "/v1/ipam";
 /// Path of the route report.
 pub const ROUTES: &str = "/v1/routes";
+
+/// Path of the BGP sessions.
+pub const BGP_PEERS: &str = "/v1/bgp/peers";
+/// Path of the RIB.
+pub const BGP_RIB: &str = "/v1/bgp/rib";
+/// Path of the MRT dump.
+pub const BGP_DUMP: &str = "/v1/bgp/dump";
 
 /// Why a request was not served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
