@@ -15,16 +15,18 @@
 pub mod config;
 mod kernel;
 mod listener;
+mod look;
 pub mod program;
 mod rib_thread;
 mod session;
 mod speaker;
 
 pub use listener::ListenError;
+pub use look::{Dump, Looking, Routes};
 pub use rib_thread::RibClosed;
 pub use speaker::{
     LocalRoute, Origination, PeerConfig, Speaker, SpeakerConfig, SpeakerOptions, StartError,
 };
 
 pub use bgp_core::policy::{ImportContext, RouteSource};
-pub use bgp_core::rib::{PathView, best::Verdict};
+pub use bgp_core::rib::{NoSession, PathView, RouteQuery, Side, best::Verdict};

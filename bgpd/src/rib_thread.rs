@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use bgp_core::rib::{
-    Event, FamilyCounters, FibChange, OutMessage, Output, PathView, PeerUp, Rib, RibConfig,
-    SessionId, TableId,
+    Cursor, Event, FamilyCounters, FibChange, NoSession, OutMessage, Output, PathView, PeerUp, Rib,
+    RibConfig, RoutePage, RouteQuery, SessionId, Source, TableId,
 };
 use bgp_wire::NextHop;
 use ipnet::IpNet;
@@ -35,6 +35,14 @@ pub(crate) enum RibMessage {
     KernelReady,
     /// What is known of a table.
     Paths(Option<IpNet>, oneshot::Sender<Vec<PathView>>),
+    /// A page of routes.
+    Look(
+        Box<RouteQuery>,
+        Cursor,
+        oneshot::Sender<Result<RoutePage, NoSession>>,
+    ),
+    /// Peers that routes may come from.
+    Sources(oneshot::Sender<Vec<Source>>),
     /// Counts of sessions, in this order.
     Counters(
         Vec<SessionId>,
@@ -199,6 +207,10 @@ impl RibThread {
             RibMessage::Paths(only, reply) => {
                 drop(reply.send(self.rib.paths(TableId::default(), only.as_ref())))
             }
+            RibMessage::Look(query, cursor, reply) => {
+                drop(reply.send(self.rib.look(now, &query, cursor)))
+            }
+            RibMessage::Sources(reply) => drop(reply.send(self.rib.sources())),
             RibMessage::Counters(sessions, reply) => {
                 let counters = sessions.iter().map(|s| self.rib.counters(*s)).collect();
                 drop(reply.send(counters));

@@ -10,7 +10,7 @@ use bgp_core::fsm::PeerSettings;
 use bgp_core::policy::{Chain, ImportContext, RouteSource};
 use bgp_core::rib::{Event, PathView, RibConfig, TableId};
 use ipnet::IpNet;
-use roadbed_api::agent::{FamilyCounts, PeerReport};
+use roadbed_api::agent::{BgpPeer, FamilyCounts, PeerReport};
 use roadbed_api::kinds::AddressFamily;
 use roadbed_fib::{FibEvents, FibHandle, Source};
 use thiserror::Error;
@@ -20,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::kernel::{KernelConfig, KernelTask};
 use crate::listener::{self, ACCEPT_QUEUE, ListenError, Routes};
+use crate::look::Looking;
 use crate::rib_thread::{self, RibClosed, RibHandle, RibMessage};
 use crate::session::{Command, Context, Session};
 
@@ -299,9 +300,22 @@ impl Speaker {
         self.rib.ask(|reply| RibMessage::Paths(only, reply)).await
     }
 
+    /// Looks into the RIB; goes on to work beside the speaker.
+    pub fn looking(&self) -> Looking {
+        let names = self.peers.keys().cloned().collect();
+        let options = &self.options;
+        Looking::new(self.rib.clone(), names, options.local_as, options.router_id)
+    }
+
+    /// What is known of every peer in short; see [`Speaker::peers`].
+    pub async fn reports(&self) -> Vec<PeerReport> {
+        let peers = self.peers().await;
+        peers.into_iter().map(|peer| peer.report).collect()
+    }
+
     /// What is known of every peer, in the order of their names. Takes two seconds at most: who has not answered
     /// by then is left out.
-    pub async fn reports(&self) -> Vec<PeerReport> {
+    pub async fn peers(&self) -> Vec<BgpPeer> {
         let deadline = tokio::time::Instant::now() + ANSWER_DEADLINE;
         let asked: Vec<_> = self
             .peers
@@ -329,7 +343,7 @@ impl Speaker {
             let families = [AddressFamily::Ipv4Unicast, AddressFamily::Ipv6Unicast];
             for (family, counters) in families.into_iter().zip(counters) {
                 let Some(counters) = counters else { continue };
-                reports[at].families.insert(
+                reports[at].report.families.insert(
                     family,
                     FamilyCounts {
                         received: counters.received,

@@ -5,6 +5,7 @@
 
 mod conn;
 mod receive;
+mod report;
 mod routes;
 mod send;
 #[cfg(test)]
@@ -20,7 +21,7 @@ use bgp_core::fsm::{ConnId, DownReason, Initiator, Input, Output, Peer};
 use bgp_core::negotiation::Negotiated;
 use bgp_core::rib::{Event, OutMessage, PeerDown, PeerUp, SessionId, TableId};
 use bgp_wire::{Family, NextHop, Notification, cease};
-use roadbed_api::agent::PeerReport;
+use roadbed_api::agent::{BgpPeer, PeerReport};
 use roadbed_fib::{FibHandle, LocalLink};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -44,7 +45,7 @@ pub(crate) enum Command {
     /// Changed settings; the FSM decides whether that needs a reset.
     Settings(Box<PeerConfig>),
     /// What is known of the peer, and its session if one is up.
-    Report(oneshot::Sender<(PeerReport, Option<SessionId>)>),
+    Report(oneshot::Sender<(BgpPeer, Option<SessionId>)>),
     /// End with Cease, Administrative Shutdown, and these words (RFC 9003).
     Stop(String),
     /// End with Cease, Peer De-configured (RFC 4486).
@@ -96,6 +97,7 @@ pub(crate) struct Session {
     up: Option<Up>,
     to_rib: VecDeque<RibMessage>,
     faults: BTreeMap<String, u64>,
+    updates_sent: u64,
     /// Why the last attempt failed, as logged.
     last_failure: Option<String>,
     /// No more connections will come from the listener.
@@ -132,6 +134,7 @@ impl Session {
             up: None,
             to_rib: VecDeque::new(),
             faults: BTreeMap::new(),
+            updates_sent: 0,
             last_failure: None,
             deaf: false,
             stopping: false,
@@ -234,7 +237,7 @@ impl Session {
             }
             // Who asked may have gone.
             Command::Report(reply) => {
-                drop(reply.send((self.report(), self.up.as_ref().map(|up| up.session))))
+                drop(reply.send((self.peer(), self.up.as_ref().map(|up| up.session))))
             }
             Command::Stop(message) => self.stop(&message),
             Command::Remove => {

@@ -56,6 +56,7 @@ impl Session {
         }
         if flushed.updates > 0 {
             self.input(Input::UpdateSent { conn: id });
+            self.updates_sent += flushed.updates as u64;
             self.permit(flushed.updates);
         }
     }

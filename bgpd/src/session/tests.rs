@@ -120,7 +120,7 @@ async fn what_was_said_before_the_end_counts() {
     let (reply, answer) = oneshot::channel();
     bench.commands.send(Command::Report(reply)).await.unwrap();
     let (report, _) = answer.await.unwrap();
-    let error = report.last_error.unwrap();
+    let error = report.report.last_error.unwrap();
     assert!(error.contains("the peer sent Cease"), "{error}");
 }
 
