@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use roadbed_api::Problems;
 use roadbed_api::agent::PeerReport;
 use roadbed_api::kinds::DEFAULT_BGP_PORT;
-use roadbed_bgpd::config::{peer_config, seed};
+use roadbed_bgpd::config::{Router, peer_config, seed, unknown_policies};
 use roadbed_bgpd::{
     ImportContext, LocalRoute, PathView, RouteSource, Speaker, SpeakerConfig, SpeakerOptions,
     StartError,
@@ -245,6 +246,7 @@ fn options(config: &AgentConfig, resources: &Resources) -> Result<SpeakerOptions
     Ok(SpeakerOptions {
         local_as,
         router_id,
+        cluster_id: bgp.and_then(|b| b.cluster_id).unwrap_or(router_id),
         listen_port: bgp.and_then(|b| b.listen_port).unwrap_or(DEFAULT_BGP_PORT),
         seed: seed(),
     })
@@ -277,7 +279,20 @@ fn speaker_config(
             by_address.insert(peer.spec.address, other);
             continue;
         }
-        let resolved = peer_config(peer.name(), &peer.spec, options.local_as, options.router_id);
+        let router = Router {
+            local_as: options.local_as,
+            router_id: options.router_id,
+            policies: &resources.policies,
+        };
+        let mut found = Problems::new();
+        unknown_policies(&peer.spec, &resources.policies, "spec", &mut found);
+        if !found.is_empty() {
+            problems.push(format!(
+                "BGPPeer/{}: {found}; its routes stay out until then",
+                peer.name()
+            ));
+        }
+        let resolved = peer_config(peer.name(), &peer.spec, &router);
         peers.insert(peer.name().to_owned(), resolved);
     }
     let bgp = resources.bgp.as_ref().map(|c| &c.spec);
@@ -290,6 +305,7 @@ fn speaker_config(
         },
         prefsrc: config.prefsrc(),
         install_routes: true,
+        ..SpeakerConfig::default()
     };
     (speaker, problems)
 }
@@ -345,6 +361,7 @@ mod tests {
         let options = SpeakerOptions {
             local_as: 65001,
             router_id: [10, 255, 0, 11].into(),
+            cluster_id: [10, 255, 0, 11].into(),
             listen_port: 179,
             seed: 0,
         };

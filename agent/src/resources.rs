@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use roadbed_api::kinds::{BgpConfigSpec, BgpPeerSpec, IpBlockSpec, IpPoolSpec};
 use roadbed_api::{Object, Problems, Resource, Spec};
+use roadbed_bgpd::{PolicySet, compile_policies};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,6 +14,8 @@ pub struct Resources {
     pub pools: Vec<Resource<IpPoolSpec>>,
     /// Peers of all nodes.
     pub peers: Vec<Resource<BgpPeerSpec>>,
+    /// Declared route policies, compiled.
+    pub policies: PolicySet,
     /// The settings, when there are any.
     pub bgp: Option<Resource<BgpConfigSpec>>,
     /// Blocks of this node.
@@ -28,6 +31,8 @@ pub struct Objects {
     pub pools: Vec<Object>,
     /// `BGPPeer`s.
     pub peers: Vec<Object>,
+    /// `BGPRoutePolicy`s.
+    pub policies: Vec<Object>,
     /// `BGPConfig`s.
     pub bgp: Vec<Object>,
     /// This node's `IPBlock`s.
@@ -51,7 +56,13 @@ impl Resources {
     pub fn from_objects(objects: &Objects) -> Self {
         let mut problems = Vec::new();
         let mut bgp = typed(&objects.bgp, &mut problems);
+        let policies = typed(&objects.policies, &mut problems);
+        let policies = compile_policies(&policies).unwrap_or_else(|found| {
+            problems.push(found.to_string());
+            PolicySet::default()
+        });
         Self {
+            policies,
             pools: typed(&objects.pools, &mut problems),
             peers: typed(&objects.peers, &mut problems),
             bgp: bgp.pop(),

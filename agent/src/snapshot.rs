@@ -22,6 +22,8 @@ struct Document {
     node: String,
     pools: Vec<Kept>,
     peers: Vec<Kept>,
+    #[serde(default)]
+    policies: Vec<Kept>,
     bgp: Vec<Kept>,
     blocks: Vec<Kept>,
 }
@@ -80,6 +82,7 @@ impl Snapshots {
         Ok(Some(Objects {
             pools: objects(Kind::IPPool, document.pools),
             peers: objects(Kind::BGPPeer, document.peers),
+            policies: objects(Kind::BGPRoutePolicy, document.policies),
             bgp: objects(Kind::BGPConfig, document.bgp),
             blocks: if document.boot_id == self.boot_id {
                 objects(Kind::IPBlock, document.blocks)
@@ -107,6 +110,7 @@ impl Snapshots {
             node: self.node.clone(),
             pools: kept(&objects.pools),
             peers: kept(&objects.peers),
+            policies: kept(&objects.policies),
             bgp: kept(&objects.bgp),
             blocks: kept(&objects.blocks),
         };

@@ -89,6 +89,7 @@ impl Sync {
         for (kind, labels) in [
             (Kind::IPPool, Labels::new()),
             (Kind::BGPPeer, Labels::new()),
+            (Kind::BGPRoutePolicy, Labels::new()),
             (Kind::BGPConfig, Labels::new()),
             (Kind::IPBlock, own),
         ] {
@@ -116,14 +117,15 @@ impl Sync {
     async fn follow(&self, mut state: State) -> String {
         loop {
             self.publish(state.objects());
-            let [a, b, c, d] = state.kinds.as_mut_slice() else {
-                unreachable!("list() makes four kinds")
+            let [a, b, c, d, e] = state.kinds.as_mut_slice() else {
+                unreachable!("list() makes five kinds")
             };
             let (which, event) = tokio::select! {
                 event = a.1.next() => (0, event),
                 event = b.1.next() => (1, event),
                 event = c.1.next() => (2, event),
                 event = d.1.next() => (3, event),
+                event = e.1.next() => (4, event),
             };
             match event {
                 Some(Ok(event)) => state.apply(which, event),
@@ -217,8 +219,9 @@ impl State {
         Objects {
             pools: all(0),
             peers: all(1),
-            bgp: all(2),
-            blocks: all(3),
+            policies: all(2),
+            bgp: all(3),
+            blocks: all(4),
         }
     }
 }

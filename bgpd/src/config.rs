@@ -1,19 +1,28 @@
 //! From the API's specs to the speaker's settings, and the file of the standalone speaker.
 
+mod listen_range;
+mod relation;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bgp_core::fsm::PeerSettings;
-use bgp_core::policy::{Builtin, Chain, ImportContext, RouteSource};
+use bgp_core::max_prefix::{Action, MaxPrefix};
+use bgp_core::policy::{Builtin, Chain, ImportContext, PolicySet, RouteSource, compile};
 use bgp_wire::Family;
 use ipnet::IpNet;
-use roadbed_api::kinds::{AddressFamily, BgpConfigSpec, BgpPeerSpec, DEFAULT_BGP_PORT};
-use roadbed_api::{Problems, Spec};
+use roadbed_api::kinds::{
+    AddressFamily, BgpConfigSpec, BgpPeerSpec, BgpRoutePolicySpec, DEFAULT_BGP_PORT, LimitAction,
+    PrefixLimits,
+};
+use roadbed_api::{Metadata, Problems, Resource, Spec};
 use serde::Deserialize;
 use thiserror::Error;
 
 use crate::speaker::{LocalRoute, PeerConfig, SpeakerConfig, SpeakerOptions};
+use crate::transport::{Transport, Ttl};
+pub use listen_range::ListenRange;
 
 /// `bgpd.toml`: the same specs as the cluster's resources, without what only a cluster has.
 #[derive(Clone, Debug, Deserialize)]
@@ -24,6 +33,12 @@ pub struct FileConfig {
     /// As `BGPPeer`, by name; `nodeSelector` is refused.
     #[serde(default)]
     pub peers: BTreeMap<String, BgpPeerSpec>,
+    /// As `BGPRoutePolicy`, by name.
+    #[serde(default)]
+    pub policies: BTreeMap<String, BgpRoutePolicySpec>,
+    /// Where peers without an address of their own may connect from, by name.
+    #[serde(default)]
+    pub listen_ranges: BTreeMap<String, ListenRange>,
     /// What is originated and where learned routes go.
     #[serde(default)]
     pub router: RouterConfig,
@@ -118,8 +133,13 @@ pub fn parse(text: &str, name: &str) -> Result<Resolved, ConfigError> {
     })?;
     let mut problems = Problems::new();
     file.bgp.validate("bgp", &mut problems);
+    let policies = declared(&file.policies, &mut problems);
     for (peer, spec) in &file.peers {
         spec.validate(&format!("peers.{peer}"), &mut problems);
+        if let Some(node_as) = file.bgp.as_number {
+            relation::validate(spec, node_as, &format!("peers.{peer}"), &mut problems);
+        }
+        unknown_policies(spec, &policies, &format!("peers.{peer}"), &mut problems);
         if spec.node_selector.is_some() {
             problems.add(
                 format!("peers.{peer}.nodeSelector"),
@@ -138,6 +158,7 @@ pub fn parse(text: &str, name: &str) -> Result<Resolved, ConfigError> {
             );
         }
     }
+    listen_range::validate(&file, &mut problems);
     for (i, prefix) in file.router.networks.iter().enumerate() {
         if *prefix != prefix.trunc() {
             problems.add(
@@ -163,10 +184,16 @@ pub fn parse(text: &str, name: &str) -> Result<Resolved, ConfigError> {
             problems,
         });
     };
+    let router = Router {
+        local_as,
+        router_id,
+        policies: &policies,
+    };
     Ok(Resolved {
         options: SpeakerOptions {
             local_as,
             router_id,
+            cluster_id: file.bgp.cluster_id.unwrap_or(router_id),
             listen_port: file.bgp.listen_port.unwrap_or(DEFAULT_BGP_PORT),
             seed: seed(),
         },
@@ -174,7 +201,12 @@ pub fn parse(text: &str, name: &str) -> Result<Resolved, ConfigError> {
             peers: file
                 .peers
                 .iter()
-                .map(|(name, spec)| (name.clone(), peer_config(name, spec, local_as, router_id)))
+                .map(|(name, spec)| (name.clone(), peer_config(name, spec, &router)))
+                .collect(),
+            ranges: file
+                .listen_ranges
+                .iter()
+                .map(|(name, range)| (name.clone(), range.resolve(name, &router)))
                 .collect(),
             import: ImportContext {
                 pools: Vec::new(),
@@ -196,6 +228,21 @@ pub fn parse(text: &str, name: &str) -> Result<Resolved, ConfigError> {
     })
 }
 
+/// Compiles the file's policies; what is wrong with them is reported under `policies.NAME`.
+fn declared(specs: &BTreeMap<String, BgpRoutePolicySpec>, problems: &mut Problems) -> PolicySet {
+    let resources: Vec<Resource<BgpRoutePolicySpec>> = specs
+        .iter()
+        .map(|(name, spec)| Resource::new(Metadata::named(name), spec.clone()))
+        .collect();
+    compile(&resources).unwrap_or_else(|found| {
+        for problem in found.iter() {
+            let path = problem.path.replacen("BGPRoutePolicy/", "policies.", 1);
+            problems.add(path.replacen(".spec.", ".", 1), problem.message.clone());
+        }
+        PolicySet::default()
+    })
+}
+
 /// A key for hashes that peers cannot guess.
 pub fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
@@ -205,14 +252,20 @@ pub fn seed() -> u64 {
         .finish()
 }
 
+/// Who speaks to the peers, and which policies there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Router<'a> {
+    /// Our AS, for peers without one of their own towards us.
+    pub local_as: u32,
+    /// Our BGP Identifier.
+    pub router_id: Ipv4Addr,
+    /// Declared route policies.
+    pub policies: &'a PolicySet,
+}
+
 /// A peer's settings from its spec. The spec is valid: see [`Spec::validate`].
-pub fn peer_config(
-    name: &str,
-    spec: &BgpPeerSpec,
-    node_as: u32,
-    router_id: Ipv4Addr,
-) -> PeerConfig {
-    let local_as = spec.local_as_number.unwrap_or(node_as);
+pub fn peer_config(name: &str, spec: &BgpPeerSpec, router: &Router<'_>) -> PeerConfig {
+    let local_as = spec.local_as_number.unwrap_or(router.local_as);
     let families = spec
         .families
         .iter()
@@ -221,7 +274,7 @@ pub fn peer_config(
             AddressFamily::Ipv6Unicast => Family::Ipv6Unicast,
         })
         .collect();
-    let mut settings = PeerSettings::new(local_as, spec.as_number, router_id, families);
+    let mut settings = PeerSettings::new(local_as, spec.as_number, router.router_id, families);
     if let Some(hold) = spec.hold_time_seconds {
         settings.hold_time = hold;
     }
@@ -230,6 +283,7 @@ pub fn peer_config(
         settings.connect_retry = Duration::from_secs(retry.into());
     }
     settings.passive = spec.passive;
+    relation::set_role(spec, &mut settings);
     let ebgp = spec.as_number != local_as;
     PeerConfig {
         name: name.into(),
@@ -237,26 +291,61 @@ pub fn peer_config(
         port: spec.port.unwrap_or(DEFAULT_BGP_PORT),
         source_address: spec.source_address,
         settings,
-        import: chain(&spec.import_policies, ebgp),
-        export: chain(&spec.export_policies, ebgp),
+        import: chain(&spec.import_policies, ebgp, router.policies),
+        export: chain(&spec.export_policies, ebgp, router.policies),
+        transport: Transport {
+            password: spec.password.clone(),
+            ttl: Ttl::new(spec.ttl_security_hops, spec.multihop_ttl, ebgp),
+        },
+        limits: [limits(&spec.max_prefixes), limits(&spec.max_prefixes_out)],
+        relation: relation::relation(spec),
     }
 }
 
-/// Names that validation let through are built-in; without any, RFC 8212 towards eBGP, everything towards iBGP.
-fn chain(names: &[String], ebgp: bool) -> Chain {
-    let builtins: Vec<Builtin> = names
-        .iter()
-        .filter_map(|name| match name.as_str() {
-            "default" => Some(Builtin::Default),
-            "accept-all" => Some(Builtin::AcceptAll),
-            "reject-all" => Some(Builtin::RejectAll),
-            _ => None,
+/// In the order of [`Family::ALL`].
+fn limits(limits: &PrefixLimits) -> [Option<MaxPrefix>; 2] {
+    [AddressFamily::Ipv4Unicast, AddressFamily::Ipv6Unicast].map(|family| {
+        let limit = limits.get(&family)?;
+        let restart = limit.restart_seconds;
+        Some(MaxPrefix {
+            limit: usize::try_from(limit.limit).unwrap_or(usize::MAX),
+            warn_percent: limit.warn_at_percent(),
+            action: match limit.action {
+                LimitAction::Warn => Action::Warn,
+                LimitAction::Idle => Action::Idle {
+                    restart_after: restart.map(|seconds| Duration::from_secs(seconds.into())),
+                },
+            },
         })
-        .collect();
-    match (builtins.is_empty(), ebgp) {
-        (false, _) => Chain::new(&builtins),
-        (true, true) => Chain::new(&[Builtin::Default]),
-        (true, false) => Chain::new(&[Builtin::AcceptAll]),
+    })
+}
+
+/// The chain of these names; without any, RFC 8212 towards eBGP, everything towards iBGP. A name that does not exist lets
+/// nothing pass: [`unknown_policies`] reports it.
+fn chain(names: &[String], ebgp: bool, policies: &PolicySet) -> Chain {
+    match (names, ebgp) {
+        ([], true) => Chain::new(&[Builtin::Default]),
+        ([], false) => Chain::new(&[Builtin::AcceptAll]),
+        _ => policies.chain(names).unwrap_or_else(|_| Chain::new(&[])),
+    }
+}
+
+/// Reports names in `importPolicies` and `exportPolicies` that are neither declared nor built in.
+pub fn unknown_policies(
+    spec: &BgpPeerSpec,
+    policies: &PolicySet,
+    path: &str,
+    problems: &mut Problems,
+) {
+    for (field, names) in [
+        ("importPolicies", &spec.import_policies),
+        ("exportPolicies", &spec.export_policies),
+    ] {
+        for (i, name) in names.iter().enumerate() {
+            if let Err(unknown) = policies.chain(&[name]) {
+                problems.add(format!("{path}.{field}[{i}]"), unknown.to_string());
+            }
+        }
     }
 }
 
@@ -301,6 +390,40 @@ mod tests {
         assert_eq!((peer.settings.hold_time, peer.port), (9, 179));
         assert_eq!(peer.import, Chain::new(&[Builtin::Default]));
         assert!(resolved.config.install_routes);
+    }
+
+    #[test]
+    fn policies_relations_and_roles() {
+        let text = VALID.replace(
+            "[router]",
+            "importPolicies = [\"from-tor\", \"default\"]\nrole = \"customer\"\nnextHop = \"self\"\nasOverride = true\n
+            [policies.from-tor]\nrules = [{match = {communities = [\"65000:1\"]}, action = \"reject\"}]\ndefaultAction = \"next\"\n[router]",
+        );
+        let resolved = parse(&text, "bgpd.toml").unwrap();
+        let peer = &resolved.config.peers["tor"];
+        assert!(peer.import.is_declared() && peer.relation.as_override);
+        assert!(peer.settings.role.is_some());
+        let check = |more: &str, expected: &str| {
+            let error = parse(
+                &VALID.replace("[router]", &format!("{more}\n[router]")),
+                "f",
+            )
+            .unwrap_err();
+            assert!(
+                error.to_string().contains(expected),
+                "{error}\nlacks {expected}"
+            );
+        };
+        check(
+            "routeReflectorClient = true",
+            "peers.tor.routeReflectorClient: is for iBGP",
+        );
+        check("roleStrict = true", "peers.tor.roleStrict");
+        check("allowedOwnAs = 11", "peers.tor.allowedOwnAs");
+        check(
+            "[policies.p]\nrules = [{action = \"accept\"}, {action = \"reject\"}]",
+            "policies.p.rules[1]",
+        );
     }
 
     #[test]

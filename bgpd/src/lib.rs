@@ -3,8 +3,8 @@
 //! ```text
 //!            accepted streams (bounded, dropped when full)
 //!  listener ────────────────► session task (1 per peer) ──RibMessage (bounded)──► RIB thread (1)
-//!     ▲ stranger: closed         ▲  │ fsm::Peer, ≤ 2 connections                    │   │
-//!     │                          │  └─ reads only while the RIB takes its events    │   │ FIB changes, conflated,
+//!     ▲ │ stranger: closed       ▲  │ fsm::Peer, ≤ 2 connections                    │   │
+//!     │ └► range task (1 per ─────┤  └─ reads only while the RIB takes its events    │   │ FIB changes, conflated,
 //!  Speaker ── commands ──────────┘◄── UPDATEs, no more than the session permitted ──┘   │ sent when there is room
 //!  (agent, main)                                                                        ▼
 //!        RIB thread ◄──────────── next-hop states, "room again" ──────────────── kernel task (1) ◄──► fib
@@ -17,16 +17,21 @@ mod kernel;
 mod listener;
 mod look;
 pub mod program;
+mod range;
 mod rib_thread;
 mod session;
 mod speaker;
+mod transport;
 
 pub use listener::ListenError;
 pub use look::{Dump, Looking, Routes};
+pub use range::RangeConfig;
 pub use rib_thread::RibClosed;
+pub use session::Limits;
 pub use speaker::{
     LocalRoute, Origination, PeerConfig, Speaker, SpeakerConfig, SpeakerOptions, StartError,
 };
+pub use transport::{Transport, Ttl};
 
-pub use bgp_core::policy::{ImportContext, RouteSource};
+pub use bgp_core::policy::{ImportContext, PolicySet, RouteSource, compile as compile_policies};
 pub use bgp_core::rib::{NoSession, PathView, RouteQuery, Side, best::Verdict};

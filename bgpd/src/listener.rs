@@ -5,10 +5,14 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+use roadbed_api::kinds::Password;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+
+use crate::transport;
 
 /// Connections that may wait for one session; more are closed.
 pub(crate) const ACCEPT_QUEUE: usize = 4;
@@ -46,8 +50,25 @@ pub enum ListenError {
     },
 }
 
-/// Where connections from each peer address go.
-pub(crate) type Routes = HashMap<IpAddr, mpsc::Sender<TcpStream>>;
+/// Who may connect, where their connections go, and which keys they sign with.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Admission {
+    /// Peers with an address of their own.
+    pub(crate) peers: HashMap<IpAddr, mpsc::Sender<TcpStream>>,
+    /// Everyone else inside a prefix; the longest counts.
+    pub(crate) ranges: Vec<(IpNet, mpsc::Sender<TcpStream>)>,
+    /// TCP-MD5 keys, of peers and of ranges. The kernel prefers the longest prefix, too.
+    pub(crate) keys: HashMap<IpNet, Password>,
+}
+
+impl Admission {
+    fn of(&self, address: IpAddr) -> Option<&mpsc::Sender<TcpStream>> {
+        self.peers.get(&address).or_else(|| {
+            let inside = self.ranges.iter().filter(|(p, _)| p.contains(&address));
+            inside.max_by_key(|(p, _)| p.prefix_len()).map(|(_, to)| to)
+        })
+    }
+}
 
 /// Opens the listening socket: all addresses, both families, or IPv4 alone where the kernel has no IPv6.
 pub(crate) fn bind(port: u16) -> Result<TcpListener, ListenError> {
@@ -76,23 +97,30 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
+    transport::prepare_listener(&socket, transport::family(address.ip()));
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts until the speaker drops its side of `routes`.
-pub(crate) async fn run(listener: TcpListener, mut routes: watch::Receiver<Routes>) {
+/// Accepts until the speaker drops its side of `admission`.
+pub(crate) async fn run(listener: TcpListener, mut admission: watch::Receiver<Admission>) {
+    let mut keys = HashMap::new();
     let mut strangers = 0u64;
     let mut last_log: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            changed = routes.changed() => match changed {
-                Ok(()) => continue,
+            biased;
+            changed = admission.changed() => match changed {
+                Ok(()) => {
+                    let wanted = admission.borrow_and_update().keys.clone();
+                    sign(&listener, &mut keys, wanted);
+                    continue;
+                }
                 Err(_) => return,
             },
+            accepted = listener.accept() => accepted,
         };
         let (stream, remote) = match accepted {
             Ok(accepted) => accepted,
@@ -104,7 +132,7 @@ pub(crate) async fn run(listener: TcpListener, mut routes: watch::Receiver<Route
             }
         };
         let address = remote.ip().to_canonical();
-        let session = routes.borrow().get(&address).cloned();
+        let session = admission.borrow().of(address).cloned();
         let Some(session) = session else {
             strangers += 1;
             if last_log.is_none_or(|at| at.elapsed() >= STRANGER_LOG_INTERVAL) {
@@ -116,4 +144,31 @@ pub(crate) async fn run(listener: TcpListener, mut routes: watch::Receiver<Route
         // A session that has not taken the last ones does not get more.
         drop(session.try_send(stream));
     }
+}
+
+/// Has the listening socket ask for exactly the wanted keys. Connections that are up keep theirs.
+fn sign(
+    listener: &TcpListener,
+    keys: &mut HashMap<IpNet, Password>,
+    wanted: HashMap<IpNet, Password>,
+) {
+    let family = match listener.local_addr() {
+        Ok(address) => transport::family(address.ip()),
+        Err(_) => return,
+    };
+    let gone = keys
+        .keys()
+        .filter(|peers| !wanted.contains_key(*peers))
+        .map(|peers| (*peers, None));
+    let new = wanted
+        .iter()
+        .filter(|(peers, key)| keys.get(*peers) != Some(*key))
+        .map(|(peers, key)| (*peers, Some(key)));
+    for (peers, key) in gone.chain(new) {
+        // Its sessions still ask for the key on each connection, so none comes up without.
+        if let Err(error) = transport::sign(listener, family, peers, key) {
+            tracing::error!(%peers, %error, "TCP-MD5 key not set for incoming connections");
+        }
+    }
+    *keys = wanted;
 }

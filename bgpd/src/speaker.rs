@@ -8,24 +8,27 @@ use std::time::{Duration, Instant};
 
 use bgp_core::fsm::PeerSettings;
 use bgp_core::policy::{Chain, ImportContext, RouteSource};
-use bgp_core::rib::{Event, PathView, RibConfig, TableId};
+use bgp_core::rib::{Event, PathView, Relation, RibConfig, TableId};
 use ipnet::IpNet;
 use roadbed_api::agent::{BgpPeer, FamilyCounts, PeerReport};
 use roadbed_api::kinds::AddressFamily;
 use roadbed_fib::{FibEvents, FibHandle, Source};
 use thiserror::Error;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::kernel::{KernelConfig, KernelTask};
-use crate::listener::{self, ACCEPT_QUEUE, ListenError, Routes};
+use crate::listener::{self, ACCEPT_QUEUE, Admission, ListenError};
 use crate::look::Looking;
+use crate::range::{Range, RangeCommand, RangeConfig};
 use crate::rib_thread::{self, RibClosed, RibHandle, RibMessage};
-use crate::session::{Command, Context, Session};
+use crate::session::{Command, Context, Limits, Session};
+use crate::transport::Transport;
 
 /// Commands that may wait for one session.
-const COMMAND_QUEUE: usize = 8;
+pub(crate) const COMMAND_QUEUE: usize = 8;
 /// How long an answer to a question may take.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 /// How long sessions may take to say goodbye.
@@ -38,6 +41,8 @@ pub struct SpeakerOptions {
     pub local_as: u32,
     /// Our BGP Identifier.
     pub router_id: Ipv4Addr,
+    /// Our cluster, as a route reflector.
+    pub cluster_id: Ipv4Addr,
     /// Port to listen on; 0: do not listen.
     pub listen_port: u16,
     /// Keys hashes over what peers choose.
@@ -49,6 +54,8 @@ pub struct SpeakerOptions {
 pub struct SpeakerConfig {
     /// By name.
     pub peers: BTreeMap<String, PeerConfig>,
+    /// By name: where peers without an address of their own may connect from.
+    pub ranges: BTreeMap<String, RangeConfig>,
     /// What the import policy `default` measures against.
     pub import: ImportContext,
     /// Source addresses of learned routes in the kernel: the node's own, IPv4 and IPv6.
@@ -74,6 +81,12 @@ pub struct PeerConfig {
     pub import: Chain,
     /// Export policy.
     pub export: Chain,
+    /// What the TCP connection is told.
+    pub transport: Transport,
+    /// Bounds on prefixes.
+    pub limits: Limits,
+    /// What the peer is to us beyond its AS; the role is negotiated.
+    pub relation: Relation,
 }
 
 /// A route that this speaker originates.
@@ -113,15 +126,23 @@ struct Running {
     task: JoinHandle<()>,
 }
 
+struct RunningRange {
+    config: RangeConfig,
+    commands: mpsc::Sender<RangeCommand>,
+    accepted: mpsc::Sender<TcpStream>,
+    task: JoinHandle<()>,
+}
+
 /// A running speaker. Dropping it aborts its tasks without a word to the peers; see [`Speaker::stop`].
 pub struct Speaker {
     options: SpeakerOptions,
     context: Context,
     rib: RibHandle,
     peers: BTreeMap<String, Running>,
+    ranges: BTreeMap<String, RunningRange>,
     originated: HashMap<IpNet, RouteSource>,
     import: ImportContext,
-    routes: watch::Sender<Routes>,
+    admission: watch::Sender<Admission>,
     kernel: watch::Sender<KernelConfig>,
     /// Until what an earlier run left in the kernel is swept.
     adopting: Option<Adopting>,
@@ -147,6 +168,7 @@ impl Speaker {
             let rib = rib_thread::start(RibConfig {
                 local_as: options.local_as,
                 router_id: options.router_id,
+                cluster_id: options.cluster_id,
                 seed: options.seed,
                 assume_next_hops: false,
             })?;
@@ -156,7 +178,7 @@ impl Speaker {
             Ok(started) => started,
             Err(error) => return Err(Box::new((error, fib, events))),
         };
-        let (routes, routes_seen) = watch::channel(Routes::new());
+        let (admission, admission_seen) = watch::channel(Admission::default());
         let (kernel, kernel_config) = watch::channel(KernelConfig::default());
         let kernel_task = KernelTask::new(
             fib.clone(),
@@ -178,12 +200,13 @@ impl Speaker {
             options,
             rib,
             peers: BTreeMap::new(),
+            ranges: BTreeMap::new(),
             originated: HashMap::new(),
             import: ImportContext::default(),
-            routes,
+            admission,
             kernel,
             _listener: listener
-                .map(|l| AbortOnDropHandle::new(tokio::spawn(listener::run(l, routes_seen)))),
+                .map(|l| AbortOnDropHandle::new(tokio::spawn(listener::run(l, admission_seen)))),
             kernel_task: AbortOnDropHandle::new(tokio::spawn(kernel_task.run())),
         })
     }
@@ -231,8 +254,9 @@ impl Speaker {
                 drop(running.commands.send(Command::Remove).await);
             }
         }
-        let mut routes = self.routes.borrow().clone();
-        routes.retain(|address, _| self.peers.values().any(|p| p.config.address == *address));
+        self.configure_ranges(config.ranges).await;
+        let mut peers = self.admission.borrow().peers.clone();
+        peers.retain(|address, _| self.peers.values().any(|p| p.config.address == *address));
         for (name, new) in config.peers {
             match self.peers.get_mut(&name) {
                 Some(running) if running.config == new => {}
@@ -246,10 +270,10 @@ impl Speaker {
                     );
                 }
                 None => {
-                    tracing::info!(peer = %name, address = %new.address, peer_as = new.settings.remote_as, "peer added");
+                    tracing::info!(peer = %name, address = %new.address, peer_as = %new.settings.remote, "peer added");
                     let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
                     let (accepted, accept_queue) = mpsc::channel(ACCEPT_QUEUE);
-                    routes.insert(new.address, accepted);
+                    peers.insert(new.address, accepted);
                     let session = Session::new(new.clone(), self.context.clone());
                     let running = Running {
                         config: new,
@@ -260,8 +284,73 @@ impl Speaker {
                 }
             }
         }
-        self.routes.send_replace(routes);
+        self.admit(peers);
         Ok(())
+    }
+
+    async fn configure_ranges(&mut self, mut wanted: BTreeMap<String, RangeConfig>) {
+        let mut gone = Vec::new();
+        self.ranges.retain(|name, running| {
+            let keep = wanted.contains_key(name);
+            if !keep {
+                tracing::info!(range = %name, "listen range removed");
+                gone.push(running.commands.clone());
+            }
+            keep
+        });
+        for commands in gone {
+            // It has ended only if it panicked.
+            commands.send(RangeCommand::End(None)).await.ok();
+        }
+        for (name, running) in &mut self.ranges {
+            let Some(new) = wanted.remove(name) else {
+                continue;
+            };
+            if running.config != new {
+                running.config = new.clone();
+                let settings = RangeCommand::Settings(Box::new(new));
+                running.commands.send(settings).await.ok();
+            }
+        }
+        for (name, config) in wanted {
+            tracing::info!(range = %name, prefix = %config.prefix, peer_as = %config.template.settings.remote, "listen range added");
+            let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
+            let (accepted, accept_queue) = mpsc::channel(ACCEPT_QUEUE);
+            let range = Range::new(config.clone(), self.context.clone());
+            let running = RunningRange {
+                config,
+                commands,
+                accepted,
+                task: tokio::spawn(range.run(command_queue, accept_queue)),
+            };
+            self.ranges.insert(name, running);
+        }
+    }
+
+    /// Tells the listener who may connect: these peers, and whoever is in a range.
+    fn admit(&self, peers: HashMap<IpAddr, mpsc::Sender<TcpStream>>) {
+        let of_peers = self.peers.values().map(|running| {
+            let config = &running.config;
+            (IpNet::from(config.address), &config.transport)
+        });
+        let of_ranges = self.ranges.values().map(|running| {
+            let config = &running.config;
+            (config.prefix, &config.template.transport)
+        });
+        let keys = of_peers
+            .chain(of_ranges)
+            .filter_map(|(prefix, transport)| Some((prefix, transport.password.clone()?)))
+            .collect();
+        let ranges = self
+            .ranges
+            .values()
+            .map(|running| (running.config.prefix, running.accepted.clone()))
+            .collect();
+        self.admission.send_replace(Admission {
+            peers,
+            ranges,
+            keys,
+        });
     }
 
     /// Originates exactly these routes.
@@ -313,16 +402,25 @@ impl Speaker {
         peers.into_iter().map(|peer| peer.report).collect()
     }
 
-    /// What is known of every peer, in the order of their names. Takes two seconds at most: who has not answered
+    /// What is known of every peer, in the order of their names, dynamic ones last. Takes two seconds at most: who has not answered
     /// by then is left out.
     pub async fn peers(&self) -> Vec<BgpPeer> {
         let deadline = tokio::time::Instant::now() + ANSWER_DEADLINE;
-        let asked: Vec<_> = self
-            .peers
-            .values()
-            .filter_map(|running| {
+        let mut sessions: Vec<_> = self.peers.values().map(|p| p.commands.clone()).collect();
+        for range in self.ranges.values() {
+            let (reply, answer) = oneshot::channel();
+            let asked = range.commands.try_send(RangeCommand::Sessions(reply));
+            if asked.is_ok()
+                && let Ok(Ok(dynamic)) = tokio::time::timeout_at(deadline, answer).await
+            {
+                sessions.extend(dynamic);
+            }
+        }
+        let asked: Vec<_> = sessions
+            .iter()
+            .filter_map(|session| {
                 let (reply, answer) = oneshot::channel();
-                running.commands.try_send(Command::Report(reply)).ok()?;
+                session.try_send(Command::Report(reply)).ok()?;
                 Some(answer)
             })
             .collect();
@@ -368,7 +466,9 @@ impl Speaker {
             let through = |r: &PeerReport| {
                 !r.families.is_empty() && r.families.values().all(|f| f.end_of_rib)
             };
-            if reports.len() < self.peers.len() || !reports.iter().all(through) {
+            // Nobody knows how many peers of a range are still to come.
+            let complete = self.ranges.is_empty() && reports.len() >= self.peers.len();
+            if !complete || !reports.iter().all(through) {
                 return false;
             }
         }
@@ -406,6 +506,13 @@ impl Speaker {
                 let stop = Command::Stop(message.to_owned());
                 running.commands.send(stop).await.ok();
             }
+            for running in self.ranges.values() {
+                let stop = RangeCommand::End(Some(message.to_owned()));
+                running.commands.send(stop).await.ok();
+            }
+            for running in self.ranges.values_mut() {
+                (&mut running.task).await.ok();
+            }
             for running in self.peers.values_mut() {
                 // A session that panicked has nothing left to say.
                 (&mut running.task).await.ok();
@@ -420,6 +527,10 @@ impl Speaker {
 impl Drop for Speaker {
     fn drop(&mut self) {
         for running in self.peers.values() {
+            running.task.abort();
+        }
+        // Their sessions end with them.
+        for running in self.ranges.values() {
             running.task.abort();
         }
     }

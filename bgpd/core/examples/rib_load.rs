@@ -41,6 +41,7 @@ fn peer_up(session: u64) -> PeerUp {
         },
         import: Chain::new(&[Builtin::AcceptAll]),
         export: Chain::new(&[Builtin::AcceptAll]),
+        relation: Default::default(),
     }
 }
 
@@ -161,6 +162,7 @@ fn main() {
     let mut rib = Rib::new(RibConfig {
         local_as: 64999,
         router_id: Ipv4Addr::new(10, 0, 0, 1),
+        cluster_id: Ipv4Addr::new(10, 0, 0, 1),
         seed: 7,
         assume_next_hops: true,
     });

@@ -11,14 +11,14 @@ use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::transport::{self, Transport};
+
 /// Bytes read ahead of decoding; holds any message (RFC 8654) and many small ones.
 const READ_BUFFER: usize = 64 << 10;
 /// Bytes coalesced into one write.
 pub(super) const WRITE_BUFFER: usize = 64 << 10;
 /// How long a closing connection may take to get its NOTIFICATION out.
 const LINGER: Duration = Duration::from_secs(1);
-/// DSCP CS6, as routers mark routing traffic (RFC 4594 §3.1): in the upper six bits of TOS and Traffic Class.
-const TOS_CS6: u32 = 0xc0;
 
 pub(super) struct Conn {
     pub(super) id: ConnId,
@@ -51,13 +51,13 @@ pub(super) struct Flushed {
 }
 
 impl Conn {
-    pub(super) fn new(id: ConnId, stream: TcpStream) -> io::Result<Self> {
+    pub(super) fn new(id: ConnId, stream: TcpStream, transport: &Transport) -> io::Result<Self> {
+        apply(transport, &stream)?;
         let (local, remote) = (
             canonical(stream.local_addr()?),
             canonical(stream.peer_addr()?),
         );
         stream.set_nodelay(true)?;
-        mark_cs6(&SockRef::from(&stream), local.ip());
         Ok(Self {
             id,
             local,
@@ -73,6 +73,11 @@ impl Conn {
             broken: None,
             end: None,
         })
+    }
+
+    /// Other keys, another TTL.
+    pub(super) fn apply(&self, transport: &Transport) -> io::Result<()> {
+        apply(transport, &self.stream)
     }
 
     pub(super) async fn readable(&self) {
@@ -222,26 +227,26 @@ impl Conn {
 }
 
 /// Dials, from `source` when one is given.
-pub(super) async fn connect(remote: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+pub(super) async fn connect(
+    remote: SocketAddr,
+    source: Option<IpAddr>,
+    transport: Transport,
+) -> io::Result<TcpStream> {
     let socket = if remote.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
         TcpSocket::new_v6()?
     };
-    mark_cs6(&SockRef::from(&socket), remote.ip());
+    transport.apply(&socket, transport::family(remote.ip()), remote.ip())?;
     if let Some(source) = source {
         socket.bind(SocketAddr::new(source, 0))?;
     }
     socket.connect(remote).await
 }
 
-/// Best effort: a network that does not honour the mark works as well.
-fn mark_cs6(socket: &SockRef<'_>, address: IpAddr) {
-    if address.is_ipv4() {
-        socket.set_tos_v4(TOS_CS6).ok();
-    } else {
-        socket.set_tclass_v6(TOS_CS6).ok();
-    }
+fn apply(transport: &Transport, stream: &TcpStream) -> io::Result<()> {
+    let family = transport::family(stream.local_addr()?.ip());
+    transport.apply(stream, family, stream.peer_addr()?.ip())
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {

@@ -4,6 +4,7 @@
 //! timers fire and keepalives leave on time while the RIB is busy. Bytes that wait unread count as life.
 
 mod conn;
+mod limits;
 mod receive;
 mod report;
 mod routes;
@@ -17,9 +18,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use bgp_core::fsm::{ConnId, DownReason, Initiator, Input, Output, Peer};
+use bgp_core::fsm::{ConnId, DownReason, Initiator, Input, Output, Peer, State};
 use bgp_core::negotiation::Negotiated;
-use bgp_core::rib::{Event, OutMessage, PeerDown, PeerUp, SessionId, TableId};
+use bgp_core::rib::{Event, OutMessage, PeerDown, PeerUp, Relation, SessionId, TableId};
 use bgp_wire::{Family, NextHop, Notification, cease};
 use roadbed_api::agent::{BgpPeer, PeerReport};
 use roadbed_fib::{FibHandle, LocalLink};
@@ -31,6 +32,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::rib_thread::{RibHandle, RibMessage};
 use crate::speaker::PeerConfig;
 use conn::Conn;
+use limits::{Counting, Due};
+
+pub use limits::Limits;
 
 /// Messages for the RIB that may wait here before the task stops reading from its socket.
 const TO_RIB: usize = 4;
@@ -103,6 +107,10 @@ pub(crate) struct Session {
     /// No more connections will come from the listener.
     deaf: bool,
     stopping: bool,
+    counting: Counting,
+    /// Ends with the last of its connections, of which it has had one.
+    ephemeral: bool,
+    had_connection: bool,
 }
 
 enum Wake {
@@ -114,6 +122,7 @@ enum Wake {
     Writable(usize),
     FromRib(Option<OutMessage>),
     RibHasRoom(bool),
+    Counting(Due),
     Deadline,
 }
 
@@ -138,7 +147,16 @@ impl Session {
             last_failure: None,
             deaf: false,
             stopping: false,
+            counting: Counting::default(),
+            ephemeral: false,
+            had_connection: false,
         }
+    }
+
+    /// A session that ends by itself once its connection is gone and the pause after that is over.
+    pub(crate) fn ephemeral(mut self) -> Self {
+        self.ephemeral = true;
+        self
     }
 
     /// Runs until told to stop, and through with it.
@@ -148,7 +166,7 @@ impl Session {
         mut accepted: mpsc::Receiver<TcpStream>,
     ) {
         self.input(Input::ManualStart);
-        while !(self.stopping && self.to_rib.is_empty()) {
+        while !((self.stopping || self.is_over()) && self.to_rib.is_empty()) {
             let deadline = self.fsm.next_deadline();
             let wake = {
                 let may_read = [self.may_read(0), self.may_read(1)];
@@ -159,6 +177,7 @@ impl Session {
                     .is_some_and(|up| !has_output[slot(up.conn)]);
                 let (conns, to_rib) = (&self.conns, self.context.rib.sender());
                 let waiting = !self.to_rib.is_empty();
+                let may_ask = self.to_rib.len() < TO_RIB;
                 tokio::select! {
                     biased;
                     () = sleep_until(deadline) => Wake::Deadline,
@@ -177,6 +196,7 @@ impl Session {
                     () = writable(&conns[1]), if has_output[1] => Wake::Writable(1),
                     () = readable(&conns[0]), if may_read[0] => Wake::Readable(0),
                     () = readable(&conns[1]), if may_read[1] => Wake::Readable(1),
+                    due = self.counting.wake(may_ask) => Wake::Counting(due),
                     message = from_rib(&mut self.up), if may_send => Wake::FromRib(message),
                 }
             };
@@ -200,7 +220,11 @@ impl Session {
                 self.send_updates(None);
             }
             Wake::Writable(i) => self.write(i),
-            Wake::FromRib(Some(message)) => self.send_updates(Some(&message)),
+            Wake::FromRib(Some(message)) => {
+                self.send_updates(Some(&message));
+                self.counting.touch();
+            }
+            Wake::Counting(due) => self.counting(due),
             Wake::FromRib(None) => {}
             Wake::RibHasRoom(true) => {}
             // The RIB thread ends after the sessions; without it there is nothing to say.
@@ -222,14 +246,22 @@ impl Session {
     fn command(&mut self, command: Command) {
         match command {
             Command::Settings(config) => {
-                let policies_changed =
-                    (&config.import, &config.export) != (&self.config.import, &self.config.export);
+                let of = |c: &PeerConfig| (c.import.clone(), c.export.clone(), c.relation.clone());
+                let policies_changed = of(&config) != of(&self.config);
+                let transport_changed = config.transport != self.config.transport;
+                let limits_changed = config.limits != self.config.limits;
                 self.config = *config;
+                if transport_changed {
+                    self.change_transport();
+                }
+                if limits_changed {
+                    self.change_limits();
+                }
                 if policies_changed && let Some(up) = &self.up {
-                    let (import, export) = (self.config.import.clone(), self.config.export.clone());
-                    self.to_rib.push_back(RibMessage::Event(Event::Policies(
-                        up.session, import, export,
-                    )));
+                    let (import, export, relation) = of(&self.config);
+                    let relation = with_negotiated(relation, &up.negotiated);
+                    let event = Event::Policies(up.session, import, export, relation);
+                    self.to_rib.push_back(RibMessage::Event(event));
                 }
                 self.input(Input::SettingsChanged(Box::new(
                     self.config.settings.clone(),
@@ -248,6 +280,23 @@ impl Session {
                 self.stop("");
             }
         }
+    }
+
+    /// Peers whose operators change a key within a Hold Time of each other keep their session.
+    fn change_transport(&self) {
+        for conn in self.conns.iter().flatten() {
+            if let Err(error) = conn.apply(&self.config.transport) {
+                tracing::error!(peer = %self.config.name, %error, "connection keeps its old TTL and key");
+            }
+        }
+    }
+
+    /// An ephemeral session whose connection is gone, and the pause that its end asked for.
+    fn is_over(&self) -> bool {
+        self.ephemeral
+            && self.had_connection
+            && self.conns.iter().all(Option::is_none)
+            && self.fsm.state() == State::Active
     }
 
     fn stop(&mut self, message: &str) {
@@ -271,7 +320,8 @@ impl Session {
         match output {
             Output::Connect { conn } => {
                 let remote = SocketAddr::new(self.config.address, self.config.port);
-                let task = tokio::spawn(conn::connect(remote, self.config.source_address));
+                let (source, transport) = (self.config.source_address, &self.config.transport);
+                let task = tokio::spawn(conn::connect(remote, source, transport.clone()));
                 self.dialling = Some((conn, AbortOnDropHandle::new(task)));
             }
             Output::Send { conn, message } => {
@@ -321,6 +371,7 @@ impl Session {
             Output::Down { reason, retain: _ } => {
                 tracing::warn!(peer = %name, %reason, "session down");
                 self.starting = None;
+                self.counting.start(&Limits::default());
                 if let Some(up) = self.up.take() {
                     self.to_rib.push_back(RibMessage::Event(Event::PeerDown(
                         up.session,
@@ -368,8 +419,11 @@ impl Session {
 
     fn accepted(&mut self, stream: TcpStream) {
         let id = self.fsm.next_incoming();
-        if let Ok(conn) = Conn::new(id, stream) {
-            self.adopt(conn, Initiator::Remote);
+        match Conn::new(id, stream, &self.config.transport) {
+            Ok(conn) => self.adopt(conn, Initiator::Remote),
+            Err(error) => {
+                tracing::warn!(peer = %self.config.name, %error, "connection of the peer cannot be used");
+            }
         }
     }
 
@@ -377,7 +431,7 @@ impl Session {
         let Some((id, _)) = self.dialling.take() else {
             return;
         };
-        match result.and_then(|stream| Conn::new(id, stream)) {
+        match result.and_then(|stream| Conn::new(id, stream, &self.config.transport)) {
             Ok(conn) => self.adopt(conn, Initiator::Local),
             Err(error) => self.input(Input::TcpFailed {
                 conn: id,
@@ -390,6 +444,7 @@ impl Session {
     /// earlier is an Established session (RFC 4271 §6.8), else the earlier.
     fn adopt(&mut self, conn: Conn, initiator: Initiator) {
         let (id, local, remote) = (conn.id, conn.local, conn.remote);
+        self.had_connection = true;
         let place = slot(id);
         self.displaced = self.conns[place].take();
         self.conns[place] = Some(conn);
@@ -448,10 +503,12 @@ impl Session {
             encode: negotiated.encode_context(),
             import: self.config.import.clone(),
             export: self.config.export.clone(),
+            relation: with_negotiated(self.config.relation.clone(), &negotiated),
         };
         self.to_rib.push_back(RibMessage::Up(Box::new(up), sender));
         self.to_rib
             .push_back(RibMessage::Event(Event::Permit(session, PERMITS)));
+        self.counting.start(&self.config.limits);
         self.up = Some(Up {
             conn,
             session,
@@ -475,7 +532,10 @@ impl Session {
         PeerReport {
             name: self.config.name.to_string(),
             address: self.config.address.to_string(),
-            as_number: self.config.settings.remote_as,
+            as_number: negotiated
+                .map(|n| n.peer_as)
+                .or(self.config.settings.remote.asn())
+                .unwrap_or(0),
             local_as_number: self.config.settings.local_as,
             state: self.fsm.state().name().to_owned(),
             state_seconds: self.fsm.since().elapsed().as_secs(),
@@ -485,6 +545,7 @@ impl Session {
             established_count: self.fsm.counters().established,
             last_error: self.fsm.last_error().map(|e| e.reason.to_string()),
             update_faults: self.faults.clone(),
+            warnings: self.counting.warnings(),
         }
     }
 }
@@ -507,6 +568,15 @@ fn own_next_hops(local: IpAddr, link: Option<&LocalLink>) -> [Option<NextHop>; 2
             link_local: None,
         }),
     ]
+}
+
+/// What is configured of a peer, with what its OPEN says.
+fn with_negotiated(relation: Relation, negotiated: &Negotiated) -> Relation {
+    Relation {
+        role: negotiated.peer_role,
+        enhanced_refresh: negotiated.enhanced_route_refresh,
+        ..relation
+    }
 }
 
 fn slot(id: ConnId) -> usize {

@@ -152,6 +152,9 @@ impl Session {
             *batch = Batch::default();
             return;
         };
+        if !batch.received.is_empty() {
+            self.counting.touch();
+        }
         let mut updates = Vec::new();
         for received in std::mem::take(batch).received {
             match received {

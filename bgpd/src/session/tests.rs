@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::transport::{Transport, Ttl};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -42,6 +43,12 @@ async fn established() -> Bench {
         settings: settings(65001, 65002, 1),
         import: Chain::new(&[Builtin::AcceptAll]),
         export: Chain::new(&[Builtin::AcceptAll]),
+        transport: Transport {
+            password: None,
+            ttl: Ttl::Send(1),
+        },
+        limits: Limits::default(),
+        relation: Default::default(),
     };
     let (rib_queue, rib) = mpsc::channel(1);
     let (fib, _events) = Fib::start(FibOptions::default()).await.unwrap();

@@ -71,6 +71,7 @@ fn node() -> NodeStatus {
                 established_count: 2,
                 last_error: Some("hold timer expired".into()),
                 update_faults: BTreeMap::from([("attribute-discard AGGREGATOR".into(), 3)]),
+                warnings: Vec::new(),
             },
             PeerReport {
                 name: "tor2".into(),

@@ -78,9 +78,6 @@ pub struct PeerSettings {
     pub local_as: u32,
     /// The AS that the peer's OPEN may name.
     pub remote: RemoteAs,
-    /// The number in `remote`, for display; 0 where there is none. Follows `remote` through [`PeerSettings::new`] and
-    /// [`PeerSettings::set_remote`]; nothing is decided by it.
-    pub remote_as: u32,
     /// Our BGP Identifier; not 0.0.0.0, unique within the AS (RFC 6286).
     pub local_id: Ipv4Addr,
     /// Hold Time that we propose, in seconds: 0 (no keepalives at all) or 3..=65535.
@@ -155,11 +152,9 @@ impl PeerSettings {
         local_id: Ipv4Addr,
         families: Vec<Family>,
     ) -> PeerSettings {
-        let remote = remote.into();
         PeerSettings {
             local_as,
-            remote,
-            remote_as: remote.asn().unwrap_or(0),
+            remote: remote.into(),
             local_id,
             hold_time: 90,
             keepalive: None,
@@ -183,7 +178,6 @@ impl PeerSettings {
     /// Changes the AS that the peer may be in.
     pub fn set_remote(&mut self, remote: impl Into<RemoteAs>) {
         self.remote = remote.into();
-        self.remote_as = self.remote.asn().unwrap_or(0);
     }
 
     /// Everything that is wrong with these settings. The FSM stays total with wrong settings; it just will not get a

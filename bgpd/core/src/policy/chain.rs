@@ -130,6 +130,11 @@ impl Chain {
         &self.0
     }
 
+    /// Whether a declared policy is asked before a built-in one decides: then attributes matter.
+    pub fn is_declared(&self) -> bool {
+        matches!(self.0.first(), Some(Step::Named(_)))
+    }
+
     /// Whether a received prefix is let in by a chain of built-in policies. A declared one needs the attributes too
     /// and denies here: ask [`Chain::finish`].
     ///

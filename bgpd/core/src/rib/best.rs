@@ -51,6 +51,8 @@ pub enum Ineligible {
     NextHopUnreachable,
     /// Our AS, or our id, is in its history.
     Loop,
+    /// A customer or peer passes on what it should not (RFC 9234 §5).
+    Leak,
     /// The import policy rejects it.
     Filtered,
 }
@@ -122,6 +124,9 @@ impl fmt::Display for Verdict {
             }
             Verdict::Ineligible(Ineligible::Loop) => {
                 f.write_str("not eligible: our AS or id is in its path")
+            }
+            Verdict::Ineligible(Ineligible::Leak) => {
+                f.write_str("not eligible: a route leak by the peer's role")
             }
             Verdict::Ineligible(Ineligible::Filtered) => {
                 f.write_str("not eligible: rejected by import policy")

@@ -18,8 +18,10 @@ pub mod best;
 mod check;
 mod groups;
 mod ids;
+mod import;
 mod nexthops;
 mod peers;
+mod relation;
 mod table;
 mod update;
 mod view;
@@ -44,6 +46,7 @@ pub use adj_out::{
 };
 pub use ids::{PeerId, SessionId, TableId};
 pub use nexthops::NextHopState;
+pub use relation::{NextHopMode, Relation};
 pub use view::{FamilyCounters, PathView, RibSummary};
 
 use attrs::AttrTable;
@@ -61,6 +64,8 @@ pub struct RibConfig {
     pub local_as: u32,
     /// Our BGP Identifier.
     pub router_id: Ipv4Addr,
+    /// Our cluster, as a route reflector (RFC 4456 §7); usually our BGP Identifier.
+    pub cluster_id: Ipv4Addr,
     /// Keys the hashes over what peers choose.
     pub seed: u64,
     /// Take every next hop for reachable: a speaker without a view of the kernel.
@@ -94,6 +99,8 @@ pub struct PeerUp {
     pub import: Chain,
     /// Export policy.
     pub export: Chain,
+    /// What the peer is to us beyond that.
+    pub relation: Relation,
 }
 
 impl PeerUp {
@@ -155,7 +162,7 @@ pub enum Event {
     /// Whether learned best paths go to the kernel ([`Output::Fib`]). When that comes on, all of them are told again.
     Install(bool),
     /// Policies of a session, changed without a reset.
-    Policies(SessionId, Chain, Chain),
+    Policies(SessionId, Chain, Chain, Relation),
     /// Time passes: retained paths may be due.
     Tick,
 }
@@ -267,7 +274,9 @@ impl Rib {
             Event::Local(table, routes) => self.local(table, &routes, out),
             Event::ImportContext(context) => self.set_context(context),
             Event::Install(on) => self.set_install(on),
-            Event::Policies(session, import, export) => self.set_policies(session, import, export),
+            Event::Policies(session, import, export, relation) => {
+                self.set_policies(session, (import, export, relation));
+            }
             Event::Tick => {}
         }
         self.expire_retained();

@@ -24,13 +24,16 @@ struct Slot {
     next_hop: NextHop,
     state: NextHopState,
     refs: u32,
+    /// False: a policy named it for others to use; whether it resolves here does not matter.
+    tracked: bool,
 }
 
 #[derive(Default)]
 pub(crate) struct NextHopTable {
     slots: Vec<Option<Slot>>,
     free: Vec<NextHopId>,
-    index: HashMap<NextHop, NextHopId>,
+    /// By next hop and whether it is tracked.
+    index: HashMap<(NextHop, bool), NextHopId>,
 }
 
 impl NextHopTable {
@@ -41,12 +44,28 @@ impl NextHopTable {
             next_hop: NextHop::V4(std::net::Ipv4Addr::UNSPECIFIED),
             state: NextHopState::Resolved { igp_cost: 0 },
             refs: 1,
+            tracked: false,
         }));
     }
 
     /// The id of this next hop with one reference added; the bool tells whether it is new and wants tracking.
     pub(crate) fn intern(&mut self, next_hop: NextHop, initial: NextHopState) -> (NextHopId, bool) {
-        if let Some(&id) = self.index.get(&next_hop) {
+        self.intern_as(next_hop, initial, true)
+    }
+
+    /// The id of a next hop that is only told to others, with one reference added.
+    pub(crate) fn intern_untracked(&mut self, next_hop: NextHop) -> NextHopId {
+        self.intern_as(next_hop, NextHopState::Resolved { igp_cost: 0 }, false)
+            .0
+    }
+
+    fn intern_as(
+        &mut self,
+        next_hop: NextHop,
+        initial: NextHopState,
+        tracked: bool,
+    ) -> (NextHopId, bool) {
+        if let Some(&id) = self.index.get(&(next_hop, tracked)) {
             self.retain(id);
             return (id, false);
         }
@@ -54,6 +73,7 @@ impl NextHopTable {
             next_hop,
             state: initial,
             refs: 1,
+            tracked,
         };
         let id = match self.free.pop() {
             Some(id) => {
@@ -65,7 +85,7 @@ impl NextHopTable {
                 NextHopId((self.slots.len() - 1) as u32)
             }
         };
-        self.index.insert(next_hop, id);
+        self.index.insert((next_hop, tracked), id);
         (id, true)
     }
 
@@ -75,7 +95,7 @@ impl NextHopTable {
         }
     }
 
-    /// Drops one reference; the next hop when that was the last, so that its tracking ends.
+    /// Drops one reference; the next hop when that was the last and it is tracked, so that its tracking ends.
     #[must_use]
     pub(crate) fn release(&mut self, id: NextHopId) -> Option<NextHop> {
         let slot = self.slots.get_mut(id.index())?;
@@ -84,11 +104,11 @@ impl NextHopTable {
         if inner.refs > 0 {
             return None;
         }
-        let next_hop = inner.next_hop;
+        let (next_hop, tracked) = (inner.next_hop, inner.tracked);
         *slot = None;
-        self.index.remove(&next_hop);
+        self.index.remove(&(next_hop, tracked));
         self.free.push(id);
-        Some(next_hop)
+        tracked.then_some(next_hop)
     }
 
     pub(crate) fn next_hop(&self, id: NextHopId) -> NextHop {
@@ -101,7 +121,7 @@ impl NextHopTable {
 
     /// Records the tracker's answer; whether it changed anything.
     pub(crate) fn set_state(&mut self, next_hop: &NextHop, state: NextHopState) -> bool {
-        let Some(id) = self.index.get(next_hop) else {
+        let Some(id) = self.index.get(&(*next_hop, true)) else {
             return false;
         };
         let Some(Some(slot)) = self.slots.get_mut(id.index()) else {

@@ -36,6 +36,8 @@ impl PathFlags {
     /// Our AS is in the AS_PATH (RFC 4271 §9.1.2), or our id in ORIGINATOR_ID or CLUSTER_LIST (RFC 4456 §8).
     pub(crate) const LOOP: u16 = 1 << 1;
     const SOURCE_SHIFT: u16 = 2;
+    /// A route leak (RFC 9234 §5).
+    pub(crate) const LEAK: u16 = 1 << 4;
     const EPOCH_SHIFT: u16 = 8;
 
     pub(crate) fn has(self, flag: u16) -> bool {
@@ -59,9 +61,9 @@ impl PathFlags {
         self.0 = (self.0 & 0xff) | u16::from(epoch) << Self::EPOCH_SHIFT;
     }
 
-    /// Neither filtered nor a loop: counts as accepted.
+    /// Neither filtered nor a loop nor a leak: counts as accepted.
     pub(crate) fn accepted(self) -> bool {
-        !self.has(Self::FILTERED) && !self.has(Self::LOOP)
+        self.0 & (Self::FILTERED | Self::LOOP | Self::LEAK) == 0
     }
 
     /// Flags of a local route.

@@ -7,8 +7,9 @@ use smallvec::SmallVec;
 use super::best::{self, Candidate, Ineligible};
 use super::ids::{AttrId, NextHopId, PeerId, PrefixId, SessionId, TableId};
 use super::nexthops::NextHopState;
+use super::relation::Received;
 use super::table::{Entry, MAX_PATHS, Path, PathFlags};
-use super::{FamilyUpdate, Output, Rib, TableIndex};
+use super::{FamilyUpdate, Output, Rib, TableIndex, TableKey};
 use crate::policy::RouteSource;
 
 /// LOCAL_PREF of a route that carries none (a common default; RFC 4271 leaves it open).
@@ -50,16 +51,43 @@ impl Rib {
             if let Some((attributes, next_hop)) = &update.attributes
                 && !update.announced.is_empty()
             {
-                let mut flags = PathFlags::default();
-                flags.set(PathFlags::LOOP, self.is_loop(peer_id, attributes));
-                let attrs = self.intern(attributes, *next_hop, out);
-                let table = self.table_of(key);
-                for nlri in &update.announced {
-                    self.announce(table, nlri, peer_id, attrs, flags, out);
-                }
-                self.release(attrs, out);
+                let route = (attributes, *next_hop);
+                self.learn(key, peer_id, route, &update.announced, out);
             }
         }
+    }
+
+    /// Takes in what a peer announces with one attribute set. What depends on the attributes alone is done once.
+    fn learn(
+        &mut self,
+        key: TableKey,
+        peer_id: PeerId,
+        (attributes, next_hop): (&PathAttributes, NextHop),
+        announced: &[Nlri],
+        out: &mut Vec<Output>,
+    ) {
+        let Some(peer) = self.peers.get(peer_id) else {
+            return;
+        };
+        let up = &peer.up;
+        let judged = up.relation.receive(attributes, up.ebgp(), up.remote_as);
+        if judged == Received::Refused {
+            if let Some(table) = self.find_table(key) {
+                for nlri in announced {
+                    self.withdraw(table, nlri, peer_id, out);
+                }
+            }
+            return;
+        }
+        let table = self.table_of(key);
+        let received = self.intern(attributes, next_hop, out);
+        let mut import = self.import_of(peer_id, received, attributes, next_hop, out);
+        for nlri in announced {
+            let (attrs, flags) = self.let_in(&mut import, &nlri.prefix, out);
+            self.announce(table, nlri, peer_id, (received, attrs), flags, out);
+        }
+        self.end_import(import, out);
+        self.release(received, out);
     }
 
     pub(super) fn local(
@@ -79,7 +107,7 @@ impl Rib {
                     index,
                     &nlri,
                     PeerId::LOCAL,
-                    attrs,
+                    (attrs, attrs),
                     PathFlags::local(*source),
                     out,
                 ),
@@ -90,17 +118,18 @@ impl Rib {
     }
 
     /// Our AS in the AS_PATH (RFC 4271 §9.1.2); our id as ORIGINATOR_ID or in CLUSTER_LIST (RFC 4456 §8).
-    fn is_loop(&self, peer: PeerId, attributes: &PathAttributes) -> bool {
+    pub(super) fn is_loop(&self, peer: PeerId, attributes: &PathAttributes) -> bool {
         let Some(peer) = self.peers.get(peer) else {
             return false;
         };
         let path = attributes.as_path();
-        path.contains_as(peer.up.local_as)
-            || path.contains_as(self.config.local_as)
+        let allowed = usize::from(peer.up.relation.allow_own_as);
+        path.count(peer.up.local_as) > allowed
+            || path.count(self.config.local_as) > allowed
             || attributes.hot().originator_id == Some(self.config.router_id)
             || attributes
                 .cluster_list()
-                .any(|id| id == self.config.router_id)
+                .any(|id| id == self.config.cluster_id)
     }
 
     fn announce(
@@ -108,21 +137,17 @@ impl Rib {
         table: TableIndex,
         nlri: &Nlri,
         peer_id: PeerId,
-        attrs: AttrId,
+        (received, attrs): (AttrId, AttrId),
         mut flags: PathFlags,
         out: &mut Vec<Output>,
     ) {
         let state = &mut self.tables[table];
         let family = slot(state.key.1);
         if let Some(peer) = self.peers.get(peer_id) {
-            flags.set(
-                PathFlags::FILTERED,
-                peer.up.import.import(&self.context, &nlri.prefix).is_err(),
-            );
             flags.set_epoch(peer.refresh[family].epoch);
         }
         let path = Path {
-            received: attrs,
+            received,
             attrs,
             path_id: nlri.path_id,
             time: self.now,
@@ -142,7 +167,7 @@ impl Rib {
                 None
             }
         };
-        self.attrs.retain(attrs);
+        self.attrs.retain(received);
         self.attrs.retain(attrs);
         if let Some(peer) = self.peers.get_mut(peer_id) {
             peer.received[family] += u64::from(old.is_none());
@@ -247,6 +272,9 @@ impl Rib {
     fn ineligible(&self, path: &Path) -> Option<Ineligible> {
         if path.flags.has(PathFlags::LOOP) {
             return Some(Ineligible::Loop);
+        }
+        if path.flags.has(PathFlags::LEAK) {
+            return Some(Ineligible::Leak);
         }
         if path.flags.has(PathFlags::FILTERED) {
             return Some(Ineligible::Filtered);

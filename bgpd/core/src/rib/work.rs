@@ -7,9 +7,8 @@ use bgp_wire::{Family, NextHop};
 
 use super::ids::{NextHopId, PeerId, PrefixId, SessionId};
 use super::nexthops::NextHopState;
-use super::table::PathFlags;
 use super::update::slot;
-use super::{Event, FibChange, Output, PeerDown, PeerUp, Rib, TableIndex, TableKey};
+use super::{Event, FibChange, Output, PeerDown, PeerUp, Relation, Rib, TableIndex, TableKey};
 use crate::policy::{Chain, ImportContext};
 
 /// Prefixes that one slice looks at: about 1 ms at 200 ns each. In tests so few that every cursor takes many slices.
@@ -173,25 +172,33 @@ impl Rib {
         }
     }
 
-    pub(super) fn set_policies(&mut self, session: SessionId, import: Chain, export: Chain) {
+    pub(super) fn set_policies(
+        &mut self,
+        session: SessionId,
+        (import, export, relation): (Chain, Chain, Relation),
+    ) {
         let Some(id) = self.peers.by_session(session) else {
             return;
         };
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
-        if peer.up.import != import {
-            peer.up.import = import;
+        let former = peer.up.clone();
+        peer.up.import = import;
+        peer.up.export = export;
+        peer.up.relation = relation;
+        let outbound = |up: &PeerUp| up.relation.outbound(up.ebgp(), up.remote_as);
+        let regroup = peer.up.export != former.export || outbound(&peer.up) != outbound(&former);
+        if peer.up.import != former.import || peer.up.relation != former.relation {
             self.queue(Task::Reimport(Some(id)));
         }
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
-        };
-        if peer.up.export == export {
+        if !regroup {
             return;
         }
-        peer.up.export = export;
-        // Another export policy is another group.
+        let Some(peer) = self.peers.get(id) else {
+            return;
+        };
+        // What is sent in another way is sent by another group.
         let up = peer.up.clone();
         self.leave_groups(id);
         for family in Family::ALL {
@@ -349,7 +356,7 @@ impl Rib {
                 let before = entry.best_path().copied();
                 self.reselect(table, id, before, false);
             }
-            Task::Reimport(only) => self.reimport(table, id, only),
+            Task::Reimport(only) => self.reimport(table, id, only, out),
             Task::Populate(..) | Task::Install => {}
         }
     }
@@ -362,30 +369,6 @@ impl Rib {
     ) -> Option<usize> {
         let entry = self.tables[table].table.get(id)?;
         entry.paths.iter().position(wanted)
-    }
-
-    fn reimport(&mut self, table: TableIndex, id: PrefixId, only: Option<PeerId>) {
-        let state = &mut self.tables[table];
-        let family = slot(state.key.1);
-        let Some(entry) = state.table.get_mut(id) else {
-            return;
-        };
-        let before = entry.best_path().copied();
-        let prefix = entry.prefix;
-        for path in &mut entry.paths {
-            if only.is_some_and(|only| only != path.peer) {
-                continue;
-            }
-            let Some(peer) = self.peers.get_mut(path.peer) else {
-                continue;
-            };
-            let was = path.flags.accepted();
-            let filtered = peer.up.import.import(&self.context, &prefix).is_err();
-            path.flags.set(PathFlags::FILTERED, filtered);
-            peer.accepted[family] =
-                peer.accepted[family] + u64::from(path.flags.accepted()) - u64::from(was);
-        }
-        self.reselect(table, id, before, false);
     }
 
     /// Takes changed prefixes from the queue: to the kernel and to every update group. Whether more are left.

@@ -122,6 +122,9 @@ pub struct PeerReport {
     /// UPDATE faults by verdict and attribute (RFC 7606), only those seen.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub update_faults: BTreeMap<String, u64>,
+    /// What an operator should look at: prefix counts close to their limits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Prefix counts of one family of one peer.

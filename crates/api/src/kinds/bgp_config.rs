@@ -26,6 +26,9 @@ pub struct BgpConfigSpec {
     /// TCP port to listen on; default 179. 0 means: do not listen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen_port: Option<u16>,
+    /// CLUSTER_ID of a route reflector (RFC 4456 §7); absent: its BGP Identifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<Ipv4Addr>,
     /// Prefixes that node addresses lie in: announced by nodes, accepted from eBGP peers beside the pools.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub node_prefixes: Vec<IpNet>,

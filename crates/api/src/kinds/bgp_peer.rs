@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::kinds::Kind;
 use crate::kinds::bgp_config::validate_asn;
+use crate::kinds::password::Password;
+use crate::kinds::prefix_limit::{self, PrefixLimits};
 use crate::problem::Problems;
 use crate::resource::Spec;
 use crate::selector::LabelSelector;
@@ -55,12 +57,96 @@ pub struct BgpPeerSpec {
     /// Never connect, only accept; default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub passive: bool,
+    /// Key of TCP-MD5 signatures (RFC 2385), 1–80 bytes; absent: no signatures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Password>,
+    /// Take packets only from at most this many hops away, 1–254, and send with TTL 255 (RFC 5082); absent: do not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_security_hops: Option<u8>,
+    /// TTL of packets sent, 1–255: how far away the peer may be; default 1 towards eBGP, 255 towards iBGP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multihop_ttl: Option<u8>,
+    /// Bounds on the prefixes that the peer sends, before import policy.
+    #[serde(default, skip_serializing_if = "PrefixLimits::is_empty")]
+    pub max_prefixes: PrefixLimits,
+    /// Bounds on the prefixes that the peer is sent.
+    #[serde(default, skip_serializing_if = "PrefixLimits::is_empty")]
+    pub max_prefixes_out: PrefixLimits,
+    /// An iBGP peer that we reflect routes to and from (RFC 4456); default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub route_reflector_client: bool,
+    /// Next hop of learned routes that the peer is sent; default `auto`.
+    #[serde(default, skip_serializing_if = "NextHopPolicy::is_auto")]
+    pub next_hop: NextHopPolicy,
+    /// Put our AS in place of the peer's in the AS_PATH that it is sent; default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub as_override: bool,
+    /// How often our own AS may be in a received AS_PATH, 0–10; default 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub allowed_own_as: u8,
+    /// Remove private AS numbers (RFC 6996) from the AS_PATH that the peer is sent; default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remove_private_as: bool,
+    /// What we are to the peer (RFC 9234); absent: no role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<BgpRole>,
+    /// Refuse a peer that does not say its role; default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub role_strict: bool,
     /// Route policies for what the peer sends; default `["default"]` towards eBGP, `["accept-all"]` towards iBGP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub import_policies: Vec<String>,
     /// Route policies for what the peer is sent; default `["default"]` towards eBGP, `["accept-all"]` towards iBGP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub export_policies: Vec<String>,
+}
+
+/// Which next hop learned routes carry to a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NextHopPolicy {
+    /// Our own towards eBGP, the received one towards iBGP (RFC 4271 §5.1.3).
+    #[default]
+    Auto,
+    /// Our own, but for what is reflected.
+    #[serde(rename = "self")]
+    Own,
+    /// The received one.
+    Keep,
+}
+
+impl NextHopPolicy {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde calls it with a reference"
+    )]
+    fn is_auto(&self) -> bool {
+        *self == NextHopPolicy::Auto
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_zero(value: &u8) -> bool {
+    *value == 0
+}
+
+/// What a speaker is to its neighbour (RFC 9234 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BgpRole {
+    /// Sells transit to the neighbour.
+    Provider,
+    /// Distributes routes among its clients.
+    RouteServer,
+    /// A client of a route server.
+    RouteServerClient,
+    /// Buys transit from the neighbour.
+    Customer,
+    /// Neither: each sends its own and its customers' routes.
+    Peer,
 }
 
 /// An address family that routes are exchanged for.
@@ -154,6 +240,28 @@ impl Spec for BgpPeerSpec {
                 "0 would connect without pause: use 1 to 65535",
             );
         }
+        self.validate_transport(path, problems);
+        for (field, limits) in [
+            ("maxPrefixes", &self.max_prefixes),
+            ("maxPrefixesOut", &self.max_prefixes_out),
+        ] {
+            prefix_limit::validate(limits, &self.families, &at(field), problems);
+        }
+        if self.allowed_own_as > 10 {
+            problems.add(
+                at("allowedOwnAs"),
+                format!(
+                    "{} is more than any loop-free design needs: use 0 to 10",
+                    self.allowed_own_as
+                ),
+            );
+        }
+        if self.role_strict && self.role.is_none() {
+            problems.add(
+                at("roleStrict"),
+                "asks for a role of ours as well: set role",
+            );
+        }
         if self.families.is_empty() {
             problems.add(
                 at("families"),
@@ -165,12 +273,12 @@ impl Spec for BgpPeerSpec {
             ("exportPolicies", &self.export_policies),
         ] {
             for (i, policy) in policies.iter().enumerate() {
-                if !BUILTIN_POLICIES.contains(&policy.as_str()) {
+                // Whether it exists is known where peers and policies meet.
+                if policy.is_empty() {
                     problems.add(
                         format!("{path}.{field}[{i}]"),
                         format!(
-                            "there is no route policy \"{}\": known are {}",
-                            policy.escape_default(),
+                            "is empty: name a BGPRoutePolicy or one of {}",
                             BUILTIN_POLICIES.join(", ")
                         ),
                     );
@@ -179,3 +287,33 @@ impl Spec for BgpPeerSpec {
         }
     }
 }
+
+impl BgpPeerSpec {
+    /// What the TCP connection is told.
+    fn validate_transport(&self, path: &str, problems: &mut Problems) {
+        if let Some(password) = &self.password {
+            password.validate(&format!("{path}.password"), problems);
+        }
+        if let Some(hops @ (0 | 255)) = self.ttl_security_hops {
+            problems.add(
+                format!("{path}.ttlSecurityHops"),
+                format!("{hops} is out of range: use 1 (the peer is on this link) to 254"),
+            );
+        }
+        if self.multihop_ttl == Some(0) {
+            problems.add(
+                format!("{path}.multihopTtl"),
+                "0 reaches nobody: use 1 to 255",
+            );
+        }
+        if self.ttl_security_hops.is_some() && self.multihop_ttl.is_some() {
+            problems.add(
+                format!("{path}.multihopTtl"),
+                "contradicts ttlSecurityHops, which sends with TTL 255 and says how far away the peer may be: remove one",
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

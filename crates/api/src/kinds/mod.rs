@@ -5,6 +5,8 @@ mod bgp_peer;
 mod bgp_route_policy;
 mod ip_block;
 mod ip_pool;
+mod password;
+mod prefix_limit;
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +17,9 @@ use crate::problem::Problems;
 use crate::resource::{Object, ObjectError, Spec};
 
 pub use bgp_config::{BgpConfigSpec, BgpConfigStatus, DEFAULT_BGP_PORT};
-pub use bgp_peer::{AddressFamily, BUILTIN_POLICIES, BgpPeerSpec, BgpPeerStatus};
+pub use bgp_peer::{
+    AddressFamily, BUILTIN_POLICIES, BgpPeerSpec, BgpPeerStatus, BgpRole, NextHopPolicy,
+};
 pub use bgp_route_policy::{
     AsPathAlternative, AsPathNode, AsPathPattern, AsTerm, BgpRoutePolicySpec, BgpRoutePolicyStatus,
     CommunityName, CommunityPattern, DefaultAction, DigitRun, ExtCommunityName,
@@ -25,6 +29,8 @@ pub use bgp_route_policy::{
 };
 pub use ip_block::{BlockOwner, BlockState, IpBlockSpec, IpBlockStatus, block_name};
 pub use ip_pool::{IpPoolSpec, IpPoolStatus};
+pub use password::Password;
+pub use prefix_limit::{LimitAction, PrefixLimit, PrefixLimits};
 
 /// The kinds that Roadbed knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

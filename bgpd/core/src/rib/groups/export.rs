@@ -3,26 +3,49 @@
 use bgp_wire::{EncodedUpdate, Family, NextHop, Nlri, PathAttributes};
 use bytes::Bytes;
 use hashbrown::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use ipnet::IpNet;
+use roadbed_api::kinds::NextHopChange;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::ring::Audience;
 use super::{Group, Position};
-use crate::policy::RouteSource;
+use crate::policy::{AttributeView, ChainVerdict, Changed, Changes, Direction, RouteSource};
 use crate::rib::attrs::AttrTable;
 use crate::rib::ids::{AttrId, NextHopId, PeerId, PrefixId};
 use crate::rib::nexthops::NextHopTable;
 use crate::rib::peers::Peers;
+use crate::rib::relation::{self, NextHopMode};
 use crate::rib::table::Path;
 use crate::rib::update::DEFAULT_LOCAL_PREF;
 use crate::rib::{OutMessage, Output, Rib, TableIndex};
 
-/// What the export of a path depends on beside its group.
+/// What the export of a path depends on beside its group and prefix.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct ExportInput {
     attrs: AttrId,
     source: RouteSource,
-    /// Learned over iBGP.
-    from_ibgp: bool,
+    from: From,
+    /// The peer, where the group's policy asks for peers.
+    peer: PeerId,
+}
+
+/// Where a path comes from, as far as iBGP's rules care.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum From {
+    /// Ourselves, or an external peer.
+    Outside,
+    /// An internal peer: whether it is a client of ours, and its BGP Identifier.
+    Inside { client: bool, bgp_id: Ipv4Addr },
+}
+
+/// What a round remembers of one input.
+struct Judged {
+    /// `None`: the chain is built-in, and `plain` is all there is.
+    verdict: Option<ChainVerdict>,
+    /// Without changes by policy; [`AttrId::NONE`] when it may not be announced. One reference is held.
+    plain: AttrId,
+    /// With changes; one reference each is held.
+    changed: Vec<(Changes, AttrId)>,
 }
 
 /// Changes of one round, to be encoded.
@@ -53,29 +76,42 @@ impl Rib {
             if group.key.table != state.key || only.is_some_and(|only| only != index) {
                 continue;
             }
-            let mut memo: HashMap<ExportInput, AttrId> = HashMap::new();
+            let mut memo: HashMap<ExportInput, Judged> = HashMap::new();
             let mut round = Round::default();
             group.version += 1;
+            let mut exporter = Exporter {
+                group,
+                attrs: &mut self.attrs,
+                next_hops: &mut self.next_hops,
+                peers: &self.peers,
+                cluster_id: self.config.cluster_id,
+            };
             for &id in ids {
-                let best = state.table.get(id).and_then(|entry| entry.best_path());
-                let (attrs, source) = match best {
-                    Some(path) => {
-                        let input = ExportInput {
-                            attrs: path.attrs,
-                            source: path.flags.source(),
-                            from_ibgp: is_ibgp(path, &self.peers),
-                        };
-                        let attrs = *memo.entry(input).or_insert_with(|| {
-                            group.export(input, &mut self.attrs, &mut self.next_hops)
-                        });
-                        (attrs, path.peer)
+                let found = state
+                    .table
+                    .get(id)
+                    .and_then(|e| Some((e.prefix, *e.best_path()?)));
+                let (attrs, source) = match found {
+                    Some((prefix, path)) => {
+                        let input = exporter.input(&path);
+                        let judged = memo.entry(input).or_insert_with(|| exporter.judge(input));
+                        (exporter.finish(judged, input, &prefix), path.peer)
                     }
                     None => (AttrId::NONE, PeerId::LOCAL),
                 };
-                group.change(id, attrs, source, &mut self.attrs, &mut round);
+                exporter
+                    .group
+                    .change(id, attrs, source, exporter.attrs, &mut round);
             }
             released.append(&mut round.released);
-            released.extend(memo.into_values().filter(|attrs| *attrs != AttrId::NONE));
+            for judged in memo.into_values() {
+                released.extend(
+                    [judged.plain]
+                        .into_iter()
+                        .filter(|attrs| *attrs != AttrId::NONE),
+                );
+                released.extend(judged.changed.into_iter().map(|(_, attrs)| attrs));
+            }
             let in_ring = group.members.iter().any(|m| match &m.position {
                 Position::Ring(_) => true,
                 Position::Walk(walk) => walk.ring_position().is_some(),
@@ -96,62 +132,191 @@ impl Rib {
     }
 }
 
-fn is_ibgp(path: &Path, peers: &Peers) -> bool {
-    peers.get(path.peer).is_some_and(|p| !p.up.ebgp())
+/// Exports paths to one group during a round.
+struct Exporter<'a> {
+    group: &'a mut Group,
+    attrs: &'a mut AttrTable,
+    next_hops: &'a mut NextHopTable,
+    peers: &'a Peers,
+    cluster_id: Ipv4Addr,
 }
 
-impl Group {
-    /// The attributes with which a path is announced to this group, one reference added; [`AttrId::NONE`]: not at all.
-    fn export(
-        &self,
-        input: ExportInput,
-        attrs: &mut AttrTable,
-        next_hops: &mut NextHopTable,
-    ) -> AttrId {
-        let set = attrs.get(input.attrs);
-        let hot = set.attributes.hot();
-        let learned = input.source == RouteSource::Learned;
-        if self.key.export.export(input.source).is_err()
-            || hot.no_advertise
-            || (self.key.ebgp && (hot.no_export || hot.no_export_subconfed))
-            // What one iBGP peer said is not told to another (RFC 4271 §9.2).
-            || (!self.key.ebgp && input.from_ibgp)
-        {
-            return AttrId::NONE;
+impl Exporter<'_> {
+    fn input(&self, path: &Path) -> ExportInput {
+        let peer = self.peers.get(path.peer);
+        let declared = self.group.key.export.is_declared();
+        ExportInput {
+            attrs: path.attrs,
+            source: path.flags.source(),
+            from: match peer {
+                Some(peer) if !peer.up.ebgp() => From::Inside {
+                    client: peer.up.relation.reflector_client,
+                    bgp_id: peer.up.bgp_id,
+                },
+                _ => From::Outside,
+            },
+            peer: if declared { path.peer } else { PeerId::LOCAL },
         }
-        let next_hop = if self.key.ebgp || !learned {
-            NextHopId::SELF
-        } else {
-            set.next_hop
-        };
-        let attributes = self.transform(&set.attributes, learned);
-        let (id, new) = attrs.intern(&attributes, next_hop);
-        if new && next_hop != NextHopId::SELF {
-            next_hops.retain(next_hop);
-        }
-        id
     }
 
-    /// RFC 4271 §5: what changes in the attributes on the way to an external or internal peer.
-    fn transform(&self, attributes: &PathAttributes, learned: bool) -> PathAttributes {
+    /// All that the prefix has no part in.
+    fn judge(&mut self, input: ExportInput) -> Judged {
+        let chain = &self.group.key.export;
+        let verdict = chain
+            .is_declared()
+            .then(|| chain.attribute_part(&self.view(input)));
+        let passes = verdict.is_some() || chain.export(input.source).is_ok();
+        let plain = if passes && self.may_go(input) {
+            let set = self.attrs.get(input.attrs);
+            let (attributes, next_hop) = (set.attributes.clone(), set.next_hop);
+            self.send_as(input, &attributes, next_hop, &Changed::default())
+        } else {
+            AttrId::NONE
+        };
+        Judged {
+            verdict,
+            plain,
+            changed: Vec::new(),
+        }
+    }
+
+    /// The attributes with which one prefix is announced; [`AttrId::NONE`]: not at all. The reference is `judged`'s.
+    fn finish(&mut self, judged: &mut Judged, input: ExportInput, prefix: &IpNet) -> AttrId {
+        let Some(verdict) = &judged.verdict else {
+            return judged.plain;
+        };
+        let finished = self
+            .group
+            .key
+            .export
+            .finish(verdict, Direction::Export, prefix);
+        if finished.result.is_err() {
+            return AttrId::NONE;
+        }
+        if finished.changes.is_empty() || !self.may_go(input) {
+            return judged.plain;
+        }
+        if let Some((_, attrs)) = judged
+            .changed
+            .iter()
+            .find(|(changes, _)| *changes == finished.changes)
+        {
+            return *attrs;
+        }
+        let changed = self
+            .group
+            .key
+            .export
+            .apply(&finished.changes, &self.view(input));
+        let set = self.attrs.get(input.attrs);
+        let (attributes, next_hop) = (set.attributes.clone(), set.next_hop);
+        let attrs = self.send_as(input, &attributes, next_hop, &changed);
+        if attrs != AttrId::NONE {
+            judged.changed.push((finished.changes, attrs));
+        }
+        attrs
+    }
+
+    fn view(&self, input: ExportInput) -> AttributeView<'_> {
+        let set = self.attrs.get(input.attrs);
+        let own = set.next_hop == NextHopId::SELF;
+        AttributeView {
+            attributes: &set.attributes,
+            next_hop: (!own).then(|| self.next_hops.next_hop(set.next_hop)),
+            peer: self.peers.get(input.peer).map(|p| &*p.up.name),
+            source: input.source.into(),
+            family: self.group.key.table.1,
+            local_as: self.group.key.local_as,
+        }
+    }
+
+    /// What no policy can allow: well-known communities (RFC 1997), and what one internal peer said told to another
+    /// (RFC 4271 §9.2) unless one of the two is a client of ours (RFC 4456 §6).
+    fn may_go(&self, input: ExportInput) -> bool {
+        let key = &self.group.key;
+        let hot = self.attrs.get(input.attrs).attributes.hot();
+        let reflected = match input.from {
+            From::Inside { client, .. } if !key.ebgp => client || key.outbound.reflector_client,
+            _ => true,
+        };
+        reflected && !hot.no_advertise && !(key.ebgp && (hot.no_export || hot.no_export_subconfed))
+    }
+
+    /// RFC 4271 §5: what changes in the attributes on the way to an external or internal peer, after policy.
+    fn send_as(
+        &mut self,
+        input: ExportInput,
+        attributes: &PathAttributes,
+        next_hop: NextHopId,
+        changed: &Changed,
+    ) -> AttrId {
+        let key = &self.group.key;
+        let learned = input.source == RouteSource::Learned;
+        let before = attributes;
+        let attributes = changed.attributes.as_ref().unwrap_or(attributes);
         let mut editor = attributes.edit();
         editor.drop_unknown_nontransitive();
         editor.mark_unknown_partial();
-        if self.key.ebgp {
-            editor.prepend_as(self.key.local_as, 1);
+        if key.ebgp {
+            key.outbound
+                .rewrite_as_path(attributes, key.local_as, &mut editor);
+            editor.prepend_as(key.local_as, 1);
             editor.set_local_pref(None);
-            if learned {
-                // A MED is for the neighbouring AS alone (§5.1.4).
+            // A MED is for the neighbouring AS alone (§5.1.4), unless a policy set this one.
+            if learned && attributes.hot().med == before.hot().med {
                 editor.set_med(None);
             }
             editor.set_originator_id(None);
             editor.remove(bgp_wire::attr_type::CLUSTER_LIST);
-        } else if attributes.hot().local_pref.is_none() {
-            editor.set_local_pref(Some(DEFAULT_LOCAL_PREF));
+            if !key.outbound.otc(attributes, key.local_as, &mut editor) {
+                return AttrId::NONE;
+            }
+        } else {
+            if attributes.hot().local_pref.is_none() {
+                editor.set_local_pref(Some(DEFAULT_LOCAL_PREF));
+            }
+            if let From::Inside { bgp_id, .. } = input.from {
+                relation::reflect(attributes, bgp_id, self.cluster_id, &mut editor);
+            }
         }
-        editor.build()
+        let inside = matches!(input.from, From::Inside { .. });
+        let own = match (changed.next_hop, key.outbound.next_hop) {
+            (Some(NextHopChange::Own), _) => true,
+            (Some(NextHopChange::Keep), _) | (_, NextHopMode::Keep) => !learned,
+            (_, NextHopMode::Own) => !inside || key.ebgp,
+            (_, NextHopMode::Auto) => key.ebgp || !learned,
+        };
+        let named = match changed.next_hop {
+            Some(NextHopChange::Address(address)) => self.named(address),
+            _ => None,
+        };
+        let next_hop = named.unwrap_or(if own { NextHopId::SELF } else { next_hop });
+        let (id, new) = self.attrs.intern(&editor.build(), next_hop);
+        if new && next_hop != NextHopId::SELF {
+            self.next_hops.retain(next_hop);
+        }
+        if let Some(named) = named {
+            // Held by the set now.
+            let _ = self.next_hops.release(named);
+        }
+        id
     }
 
+    /// An address that a policy names, one reference added; one of the other family is not for these routes.
+    fn named(&mut self, address: IpAddr) -> Option<NextHopId> {
+        let next_hop = match (address, self.group.key.table.1) {
+            (IpAddr::V4(v4), Family::Ipv4Unicast) => NextHop::V4(v4),
+            (IpAddr::V6(global), Family::Ipv6Unicast) => NextHop::V6 {
+                global,
+                link_local: None,
+            },
+            _ => return None,
+        };
+        Some(self.next_hops.intern_untracked(next_hop))
+    }
+}
+
+impl Group {
     /// Records a change and notes what has to be said of it.
     fn change(
         &mut self,

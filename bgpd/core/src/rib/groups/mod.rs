@@ -19,6 +19,7 @@ use hashbrown::HashMap;
 
 use super::ids::{AttrId, PeerId, PrefixId};
 use super::peers::Peers;
+use super::relation::Outbound;
 use super::update::slot;
 use super::{Output, PeerUp, Rib, TableKey};
 use crate::policy::Chain;
@@ -36,6 +37,7 @@ struct GroupKey {
     local_as: u32,
     export: Chain,
     encode: EncodeContext,
+    outbound: Outbound,
     /// The kind of next hop that members put in: patched at a recorded offset, so only its size matters here.
     next_hop_len: usize,
 }
@@ -118,6 +120,7 @@ impl Groups {
             local_as: up.local_as,
             export: up.export.clone(),
             encode: up.encode,
+            outbound: up.relation.outbound(up.ebgp(), up.remote_as),
             next_hop_len: match next_hop {
                 NextHop::V4(_) => 4,
                 NextHop::V6 { .. } => 16,

@@ -1,6 +1,6 @@
 //! Walks: a member is sent what is announced, in bounded chunks, from the table instead of from the ring.
 
-use bgp_wire::Nlri;
+use bgp_wire::{Nlri, RouteRefresh, refresh_subtype};
 use bytes::Bytes;
 
 use super::{Announced, Position};
@@ -107,6 +107,7 @@ impl Rib {
                 return true;
             }
             *budget -= 1;
+            let began = walk.began.is_none();
             let (began_version, ring_position) =
                 *walk.began.get_or_insert((group.version, group.ring.end()));
             let stop = walk.next.saturating_add(CHUNK).min(end);
@@ -140,14 +141,22 @@ impl Rib {
                     Position::Walk(Walk::new(WalkMode::Since(began_version)))
                 };
             }
-            let mut messages = group.encode_unreach(&unreach);
+            let family = group.key.table.1;
+            let framed = mode_is_refresh(mode) && peer.up.relation.enhanced_refresh;
+            let mut messages = Vec::new();
+            if began && framed {
+                messages.push(refresh_mark(family, refresh_subtype::BEGIN));
+            }
+            messages.extend(group.encode_unreach(&unreach));
             reach.sort_unstable_by_key(|(attrs, _)| *attrs);
             for run in reach.chunk_by(|a, b| a.0 == b.0) {
                 let nlri: Vec<Nlri> = run.iter().map(|(_, nlri)| *nlri).collect();
                 messages.extend(group.encode_reach(run[0].0, &nlri, &self.attrs, &self.next_hops));
             }
-            if done && matches!(mode, WalkMode::Initial | WalkMode::Refresh(_)) {
-                messages.push(end_of_rib(group.key.table.1));
+            if done && framed {
+                messages.push(refresh_mark(family, refresh_subtype::END));
+            } else if done && matches!(mode, WalkMode::Initial | WalkMode::Refresh(_)) {
+                messages.push(end_of_rib(family));
             }
             peer.backlog.extend(messages);
             more |= peer.flush_backlog(out) && peer.can_send();
@@ -163,14 +172,37 @@ impl Rib {
             if let (Position::Walk(walk), Some(peer)) =
                 (&member.position, self.peers.get_mut(member.peer))
             {
-                if matches!(walk.mode, WalkMode::Initial | WalkMode::Refresh(_)) {
-                    peer.backlog.push_back(end_of_rib(group.key.table.1));
+                let family = group.key.table.1;
+                if mode_is_refresh(walk.mode) && peer.up.relation.enhanced_refresh {
+                    let marks = [refresh_subtype::BEGIN, refresh_subtype::END];
+                    peer.backlog
+                        .extend(marks.map(|mark| refresh_mark(family, mark)));
+                } else if matches!(walk.mode, WalkMode::Initial | WalkMode::Refresh(_)) {
+                    peer.backlog.push_back(end_of_rib(family));
                 }
                 member.position = Position::Ring(group.ring.end());
                 peer.flush_backlog(out);
             }
         }
         false
+    }
+}
+
+fn mode_is_refresh(mode: WalkMode) -> bool {
+    matches!(mode, WalkMode::Refresh(_))
+}
+
+/// BoRR or EoRR (RFC 7313 §4): around all that answers a ROUTE-REFRESH.
+fn refresh_mark(family: bgp_wire::Family, subtype: u8) -> OutMessage {
+    let mut bytes = Vec::new();
+    let refresh = RouteRefresh {
+        family_raw: (family.afi(), family.safi()),
+        subtype,
+    };
+    refresh.encode(&mut bytes);
+    OutMessage {
+        bytes: Bytes::from(bytes),
+        next_hop_at: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod looking;
 mod property;
+mod relations;
 mod scenarios;
 mod simulation;
 
@@ -48,6 +49,7 @@ fn up(session: u64, remote_as: u32) -> PeerUp {
         encode: encode(),
         import: Chain::new(&[Builtin::AcceptAll]),
         export: Chain::new(&[Builtin::AcceptAll]),
+        relation: Default::default(),
     }
 }
 
@@ -86,6 +88,7 @@ impl Bench {
             rib: Rib::new(RibConfig {
                 local_as: 65000,
                 router_id: Ipv4Addr::new(10, 255, 0, 1),
+                cluster_id: Ipv4Addr::new(10, 255, 0, 1),
                 seed: 1,
                 assume_next_hops,
             }),

@@ -167,6 +167,7 @@ impl Model {
                     SessionId(self.sessions[&p]),
                     config(p).import,
                     export,
+                    Relation::default(),
                 )]
             }
             Op::Pools(on) => vec![Event::ImportContext(ImportContext {

@@ -183,9 +183,15 @@ fn a_changed_export_policy_is_applied_without_a_reset() {
         SessionId(2),
         accept.clone(),
         Chain::new(&[Builtin::Default]),
+        Relation::default(),
     ));
     assert!(!bench.has(2, &prefix(1)) && bench.has(2, &prefix(9)));
-    bench.event(Event::Policies(SessionId(2), accept.clone(), accept));
+    bench.event(Event::Policies(
+        SessionId(2),
+        accept.clone(),
+        accept,
+        Relation::default(),
+    ));
     assert!(bench.has(2, &prefix(1)) && bench.has(2, &prefix(9)));
 }
 

@@ -105,6 +105,7 @@ impl Network {
             rib: Rib::new(RibConfig {
                 local_as: asn(at),
                 router_id: bgp_id(at),
+                cluster_id: bgp_id(at),
                 seed,
                 assume_next_hops: true,
             }),

@@ -1,0 +1,169 @@
+//! What a peer is to us beyond its AS number, and what that does to routes from it and to it: reflection (RFC 4456), roles
+//! (RFC 9234), graceful shutdown (RFC 8326), AS_SET (RFC 9774), and the rewrites that operators ask for.
+//!
+//! Pure functions over attributes; the RIB calls them once per attribute set, never per route.
+
+use std::net::Ipv4Addr;
+
+use bgp_wire::{AttributeEditor, PathAttributes};
+
+use crate::negotiation::Role;
+use crate::otc;
+
+/// AS numbers that are nobody's (RFC 6996): 64512–65534 and 4200000000–4294967294.
+const PRIVATE: [std::ops::RangeInclusive<u32>; 2] = [64512..=65534, 4_200_000_000..=4_294_967_294];
+
+/// Which next hop learned routes carry to a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NextHopMode {
+    /// Our own towards eBGP, the received one towards iBGP (RFC 4271 §5.1.3).
+    #[default]
+    Auto,
+    /// Our own, but for what is reflected (RFC 4456 §10).
+    Own,
+    /// The received one.
+    Keep,
+}
+
+/// What is configured or negotiated of a peer, as far as routes are concerned. The default is a plain peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Relation {
+    /// An iBGP peer that we reflect to and from (RFC 4456).
+    pub reflector_client: bool,
+    /// Next hop of learned routes.
+    pub next_hop: NextHopMode,
+    /// Replaces the peer's AS by ours in the AS_PATH that it is sent.
+    pub as_override: bool,
+    /// How often our own AS may be in a received AS_PATH.
+    pub allow_own_as: u8,
+    /// Removes private AS numbers from the AS_PATH that the peer is sent.
+    pub remove_private_as: bool,
+    /// What the peer is to us (RFC 9234), as negotiated.
+    pub role: Option<Role>,
+    /// The peer understands BoRR and EoRR (RFC 7313).
+    pub enhanced_refresh: bool,
+}
+
+/// The part of a relation that changes what is sent: peers that differ in it are in different update groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Outbound {
+    pub(super) reflector_client: bool,
+    pub(super) next_hop: NextHopMode,
+    /// The AS to replace.
+    as_override: Option<u32>,
+    remove_private_as: bool,
+    role: Option<Role>,
+}
+
+/// What becomes of received attributes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// As they are.
+    Same,
+    /// Changed before the import policy.
+    Changed(PathAttributes),
+    /// Kept out of the choice: a leak.
+    Leak,
+    /// As if withdrawn: they must not be used at all.
+    Refused,
+}
+
+impl Relation {
+    pub(super) fn outbound(&self, ebgp: bool, remote_as: u32) -> Outbound {
+        Outbound {
+            reflector_client: self.reflector_client && !ebgp,
+            next_hop: self.next_hop,
+            as_override: (self.as_override && ebgp).then_some(remote_as),
+            remove_private_as: self.remove_private_as && ebgp,
+            role: self.role.filter(|_| ebgp),
+        }
+    }
+
+    /// Judges attributes from this peer.
+    pub(super) fn receive(
+        &self,
+        attributes: &PathAttributes,
+        ebgp: bool,
+        remote_as: u32,
+    ) -> Received {
+        if !ebgp {
+            return Received::Same;
+        }
+        let hot = attributes.hot();
+        if hot.has_as_set {
+            // RFC 9774 §3: an AS_SET makes the UPDATE one to treat as withdraw.
+            return Received::Refused;
+        }
+        let mut editor = None;
+        match otc::on_import(attributes, self.role, remote_as) {
+            otc::Verdict::Leak => return Received::Leak,
+            otc::Verdict::Keep => {}
+            verdict => {
+                verdict.apply(editor.get_or_insert_with(|| attributes.edit()));
+            }
+        }
+        if hot.graceful_shutdown {
+            // RFC 8326 §4: the least wanted of all, so that traffic moves before the session goes.
+            editor
+                .get_or_insert_with(|| attributes.edit())
+                .set_local_pref(Some(0));
+        }
+        editor.map_or(Received::Same, |editor| Received::Changed(editor.build()))
+    }
+}
+
+impl Outbound {
+    /// Rewrites the AS_PATH before our own AS goes in front of it.
+    pub(super) fn rewrite_as_path(
+        &self,
+        attributes: &PathAttributes,
+        local_as: u32,
+        editor: &mut AttributeEditor,
+    ) {
+        if self.as_override.is_none() && !self.remove_private_as {
+            return;
+        }
+        if attributes.hot().has_as_set {
+            // Nobody can say which member of a set is meant; such routes come from iBGP alone.
+            return;
+        }
+        let path: Vec<u32> = attributes
+            .as_path()
+            .asns()
+            .filter(|asn| {
+                !self.remove_private_as || !PRIVATE.iter().any(|range| range.contains(asn))
+            })
+            .map(|asn| {
+                if Some(asn) == self.as_override {
+                    local_as
+                } else {
+                    asn
+                }
+            })
+            .collect();
+        editor.set_as_path_sequence(&path);
+    }
+
+    /// Applies the role's rule to what is about to be sent; false when it must not be.
+    pub(super) fn otc(
+        &self,
+        attributes: &PathAttributes,
+        local_as: u32,
+        editor: &mut AttributeEditor,
+    ) -> bool {
+        otc::on_export(attributes, self.role, local_as).apply(editor)
+    }
+}
+
+/// Marks a route as reflected (RFC 4456 §8): who brought it into the AS, and that it passed us.
+pub(super) fn reflect(
+    attributes: &PathAttributes,
+    originator: Ipv4Addr,
+    cluster_id: Ipv4Addr,
+    editor: &mut AttributeEditor,
+) {
+    if attributes.hot().originator_id.is_none() {
+        editor.set_originator_id(Some(originator));
+    }
+    editor.prepend_cluster_id(cluster_id);
+}

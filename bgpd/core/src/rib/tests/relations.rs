@@ -1,0 +1,270 @@
+//! What a peer is to us beyond its AS, and declared route policies, over a whole RIB.
+
+use super::*;
+use crate::negotiation::Role;
+use crate::policy::compile;
+use roadbed_api::kinds::BgpRoutePolicySpec;
+use roadbed_api::{Metadata, Resource};
+
+fn peer(session: u64, remote_as: u32, relation: Relation) -> PeerUp {
+    PeerUp {
+        relation,
+        ..up(session, remote_as)
+    }
+}
+
+fn path(bench: &Bench, session: u64, prefix: &IpNet) -> String {
+    bench.sent[&session][prefix].0.as_path().to_string()
+}
+
+fn policy(json: serde_json::Value) -> Chain {
+    let spec: BgpRoutePolicySpec = serde_json::from_value(json).unwrap();
+    let set = compile(&[Resource::new(Metadata::named("p"), spec)]).unwrap();
+    set.chain(&["p"]).unwrap()
+}
+
+/// RFC 4456 §6 and §8.
+#[test]
+fn a_reflector_tells_clients_all_and_others_what_clients_said() {
+    let client = Relation {
+        reflector_client: true,
+        ..Relation::default()
+    };
+    let mut bench = Bench::with(true);
+    bench.up(peer(1, 65000, client.clone()));
+    bench.up(peer(2, 65000, client));
+    bench.up(peer(3, 65000, Relation::default()));
+    bench.up(peer(4, 65000, Relation::default()));
+    bench.announce(1, &[prefix(1)], &attributes(&[65009], None), next_hop(1));
+    bench.announce(3, &[prefix(3)], &attributes(&[65009], None), next_hop(3));
+    assert!(bench.has(2, &prefix(1)) && bench.has(3, &prefix(1)) && bench.has(4, &prefix(1)));
+    assert!(bench.has(1, &prefix(3)) && bench.has(2, &prefix(3)));
+    assert!(!bench.has(4, &prefix(3)), "neither end is a client");
+    let (attributes, via) = &bench.sent[&2][&prefix(1)];
+    assert_eq!(attributes.hot().originator_id, Some(Ipv4Addr::from(1)));
+    let clusters: Vec<Ipv4Addr> = attributes.cluster_list().collect();
+    assert_eq!(clusters, [Ipv4Addr::new(10, 255, 0, 1)]);
+    assert_eq!(*via, next_hop(1), "the next hop stays");
+    // What has passed us does not come in again.
+    let passed = attributes.clone();
+    bench.announce(4, &[prefix(4)], &passed, next_hop(4));
+    let verdict = bench.rib.paths(T, Some(&prefix(4)))[0].verdict;
+    assert_eq!(verdict, Verdict::Ineligible(Ineligible::Loop));
+}
+
+#[test]
+fn as_path_rewrites_towards_external_peers() {
+    let check = |relation: Relation, sent: &[u32], expected: &str| {
+        let mut bench = Bench::with(true);
+        bench.up(up(1, 65001));
+        bench.up(peer(2, 65002, relation));
+        bench.announce(1, &[prefix(1)], &attributes(sent, None), next_hop(1));
+        assert_eq!(path(&bench, 2, &prefix(1)), expected);
+    };
+    let plain = Relation::default();
+    check(plain.clone(), &[65001, 65002], "65000 65001 65002");
+    let over = Relation {
+        as_override: true,
+        ..plain.clone()
+    };
+    check(over, &[65001, 65002, 3], "65000 65001 65000 3");
+    let private = Relation {
+        remove_private_as: true,
+        ..plain
+    };
+    check(private, &[65001, 3, 4_200_000_000, 4], "65000 3 4");
+}
+
+#[test]
+fn our_own_as_is_let_in_as_often_as_allowed() {
+    let mut bench = Bench::with(true);
+    let relation = |allow_own_as| Relation {
+        allow_own_as,
+        ..Relation::default()
+    };
+    bench.up(peer(1, 65001, relation(1)));
+    bench.announce(
+        1,
+        &[prefix(1)],
+        &attributes(&[65001, 65000], None),
+        next_hop(1),
+    );
+    bench.announce(
+        1,
+        &[prefix(2)],
+        &attributes(&[65001, 65000, 65000], None),
+        next_hop(1),
+    );
+    assert_eq!(bench.fib.keys().collect::<Vec<_>>(), [&prefix(1)]);
+    let all = Chain::new(&[Builtin::AcceptAll]);
+    bench.event(Event::Policies(SessionId(1), all.clone(), all, relation(2)));
+    assert_eq!(bench.fib.len(), 2, "changed without a reset");
+}
+
+#[test]
+fn next_hops_follow_the_mode() {
+    let check = |remote_as, mode, expected: Option<NextHop>| {
+        let relation = Relation {
+            next_hop: mode,
+            ..Relation::default()
+        };
+        let mut bench = Bench::with(true);
+        bench.up(up(1, 65001));
+        bench.up(peer(2, remote_as, relation));
+        bench.announce(1, &[prefix(1)], &attributes(&[65001], None), next_hop(1));
+        let own = NextHop::V4(Ipv4Addr::new(7, 7, 7, 7));
+        assert_eq!(
+            bench.sent[&2][&prefix(1)].1,
+            expected.unwrap_or(own),
+            "{remote_as} {mode:?}"
+        );
+    };
+    check(65002, NextHopMode::Auto, None);
+    check(65002, NextHopMode::Own, None);
+    check(65002, NextHopMode::Keep, Some(next_hop(1)));
+    check(65000, NextHopMode::Auto, Some(next_hop(1)));
+    check(65000, NextHopMode::Own, None);
+    check(65000, NextHopMode::Keep, Some(next_hop(1)));
+}
+
+/// RFC 9234 §5, RFC 8326 §4, RFC 9774 §3.
+#[test]
+fn roles_graceful_shutdown_and_as_sets() {
+    let with_role = |role| Relation {
+        role: Some(role),
+        ..Relation::default()
+    };
+    let mut bench = Bench::with(true);
+    bench.up(peer(1, 65001, with_role(Role::Provider)));
+    bench.up(peer(2, 65002, with_role(Role::Customer)));
+    bench.up(peer(3, 65003, with_role(Role::Peer)));
+    bench.announce(1, &[prefix(1)], &attributes(&[65001], None), next_hop(1));
+    assert_eq!(bench.sent[&2][&prefix(1)].0.only_to_customer(), Some(65001));
+    assert!(
+        !bench.has(3, &prefix(1)),
+        "what a provider said is for customers only"
+    );
+    let mut editor = attributes(&[65002], None).edit();
+    editor.set_only_to_customer(Some(65009));
+    bench.announce(2, &[prefix(2)], &editor.build(), next_hop(2));
+    let verdict = bench.rib.paths(T, Some(&prefix(2)))[0].verdict;
+    assert_eq!(verdict, Verdict::Ineligible(Ineligible::Leak));
+
+    // An AS_SET: {65001}.
+    let body = b"\0\0\0\x14\x40\x01\x01\0\x40\x02\x06\x01\x01\0\0\xfd\xe9\x40\x03\x04\xc0\0\x02\x01\x18\x0a\0\x09";
+    let context = DecodeContext {
+        four_octet_as: true,
+        ebgp: true,
+        add_path: [false; 2],
+        families: [true; 2],
+        extended_next_hop: false,
+    };
+    let set = decode_update(body, &context).attributes.unwrap();
+    assert!(set.hot().has_as_set);
+    bench.announce(1, &[prefix(9)], &attributes(&[65001], None), next_hop(1));
+    bench.announce(1, &[prefix(9)], &set, next_hop(1));
+    assert!(
+        bench.rib.paths(T, Some(&prefix(9))).is_empty(),
+        "treated as withdraw"
+    );
+
+    let mut leaving = attributes(&[65001], None).edit();
+    leaving.add_community(0xffff_0000);
+    bench.announce(1, &[prefix(5)], &leaving.build(), next_hop(1));
+    bench.announce(
+        3,
+        &[prefix(5)],
+        &attributes(&[65003, 9, 9, 9], None),
+        next_hop(3),
+    );
+    assert_eq!(
+        bench.fib[&prefix(5)],
+        next_hop(3),
+        "a longer path beats one that is about to go"
+    );
+}
+
+/// RFC 7313 §4.
+#[test]
+fn a_refresh_is_framed_for_those_who_understand_it() {
+    let mut bench = Bench::with(true);
+    let relation = Relation {
+        enhanced_refresh: true,
+        ..Relation::default()
+    };
+    bench.up(peer(1, 65001, relation));
+    bench.event(Event::Local(
+        T,
+        vec![(prefix(1), Some(RouteSource::Static))],
+    ));
+    let mut out = Vec::new();
+    let family = Family::Ipv4Unicast;
+    bench
+        .rib
+        .settle(1, Event::RefreshRequest(SessionId(1), family), &mut out);
+    let kinds: Vec<(u8, u8)> = out
+        .iter()
+        .filter_map(|o| match o {
+            Output::Send(_, message) => Some((message.bytes[18], message.bytes[21])),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(kinds.len(), 3, "{kinds:?}");
+    assert_eq!(
+        (kinds[0], kinds[1].0, kinds[2]),
+        ((5, 1), 2, (5, 2)),
+        "BoRR, UPDATE, EoRR"
+    );
+}
+
+#[test]
+fn declared_policies_change_what_comes_in_and_what_goes_out() {
+    let import = policy(serde_json::json!({"rules": [
+        {"match": {"prefixes": [{"prefix": "10.0.1.0/24"}]}, "set": {"localPref": 50, "communities": {"add": ["65000:7"]}}, "action": "accept"},
+        {"match": {"prefixes": [{"prefix": "10.0.2.0/24"}]}, "action": "reject"},
+    ], "defaultAction": "accept"}));
+    let export = policy(serde_json::json!({"rules": [
+        {"match": {"communities": ["65000:7"]}, "set": {"med": 33, "prependAs": {"count": 2}}, "action": "accept"},
+        {"match": {"prefixes": [{"prefix": "10.0.3.0/24"}]}, "set": {"nextHop": "192.0.2.99"}, "action": "accept"},
+    ]}));
+    let mut bench = Bench::with(true);
+    let all = Chain::new(&[Builtin::AcceptAll]);
+    bench.up(PeerUp {
+        import: import.clone(),
+        ..up(1, 65001)
+    });
+    bench.up(PeerUp {
+        export: export.clone(),
+        ..up(2, 65002)
+    });
+    bench.up(up(3, 65000));
+    let nets = [prefix(1), prefix(2), prefix(3), prefix(4)];
+    bench.announce(1, &nets, &attributes(&[65001], None), next_hop(1));
+    assert!(!bench.fib.contains_key(&prefix(2)) && bench.fib.len() == 3);
+    let changed = &bench.sent[&3][&prefix(1)].0;
+    assert_eq!(changed.hot().local_pref, Some(50));
+    assert_eq!(changed.communities().collect::<Vec<_>>(), [65000 << 16 | 7]);
+    assert_eq!(path(&bench, 2, &prefix(1)), "65000 65000 65000 65001");
+    assert_eq!(bench.sent[&2][&prefix(1)].0.hot().med, Some(33));
+    assert_eq!(bench.sent[&2][&prefix(3)].1, next_hop(99));
+    assert!(!bench.has(2, &prefix(4)), "no rule, no default: not sent");
+
+    // Both changed without a reset; nothing that the policies made stays behind.
+    bench.event(Event::Policies(
+        SessionId(1),
+        all.clone(),
+        all.clone(),
+        Relation::default(),
+    ));
+    bench.event(Event::Policies(
+        SessionId(2),
+        all.clone(),
+        all,
+        Relation::default(),
+    ));
+    assert_eq!(bench.fib.len(), 4);
+    assert_eq!(path(&bench, 2, &prefix(1)), "65000 65001");
+    assert!(bench.has(2, &prefix(4)));
+    bench.withdraw(1, &nets);
+    assert_eq!(bench.rib.summary().attribute_sets, 0);
+}
