@@ -189,6 +189,12 @@ pub fn local_open(settings: &PeerSettings) -> Open {
         })
         .collect();
     capabilities.push(Capability::FourOctetAs(settings.local_as));
+    // Without a family: we keep nothing through a restart of our own, but the peer is to say End-of-RIB (RFC 4724 §3).
+    capabilities.push(Capability::GracefulRestart {
+        flags: 0,
+        restart_time: 0,
+        families: Vec::new(),
+    });
     let refresh = settings.route_refresh;
     let switched = [
         (refresh, Capability::RouteRefresh),

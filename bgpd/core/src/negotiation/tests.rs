@@ -180,7 +180,7 @@ fn switches_must_be_on_at_both_ends() {
         ours
     });
     let codes: Vec<u8> = sent.capabilities.iter().map(Capability::code).collect();
-    assert_eq!(codes, [1, 1, 65]);
+    assert_eq!(codes, [1, 1, 65, 64]);
 }
 
 /// Dynamic and unnumbered peers: any AS on one side of the border, and never one of the reserved numbers (RFC 7607,
@@ -227,17 +227,17 @@ fn nothing_new_is_offered_unless_it_is_set() {
         open.capabilities.iter().map(Capability::code).collect()
     };
     let mut ours = settings(65001, 65002, 1);
-    assert_eq!(codes(&ours), [1, 1, 65, 2, 70, 6]);
+    assert_eq!(codes(&ours), [1, 1, 65, 64, 2, 70, 6]);
     ours.add_path = [BOTH; 2];
     ours.extended_next_hop = true;
     ours.role = Some(Role::Provider);
-    assert_eq!(codes(&ours), [1, 1, 65, 2, 70, 6, 5, 69, 9]);
+    assert_eq!(codes(&ours), [1, 1, 65, 64, 2, 70, 6, 5, 69, 9]);
     // What concerns IPv4 only, or a border between two AS, is not said where there is none.
     ours.families = vec![Family::Ipv6Unicast];
     ours.set_remote(RemoteAs::Internal);
-    assert_eq!(codes(&ours), [1, 65, 2, 70, 6, 69]);
+    assert_eq!(codes(&ours), [1, 65, 64, 2, 70, 6, 69]);
     ours.add_path = [BOTH, AddPath::default()];
-    assert_eq!(codes(&ours), [1, 65, 2, 70, 6]);
+    assert_eq!(codes(&ours), [1, 65, 64, 2, 70, 6]);
 }
 
 const BOTH: AddPath = AddPath {
