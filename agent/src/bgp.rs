@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use roadbed_api::Problems;
-use roadbed_api::agent::PeerReport;
+use roadbed_api::agent::{BgpPeer, PeerReport};
 use roadbed_api::kinds::DEFAULT_BGP_PORT;
 use roadbed_bgpd::config::{Router, peer_config, seed, unknown_policies};
 use roadbed_bgpd::{
-    ImportContext, LocalRoute, PathView, RouteSource, Speaker, SpeakerConfig, SpeakerOptions,
-    StartError,
+    ImportContext, LocalRoute, Looking, PathView, RouteSource, Speaker, SpeakerConfig,
+    SpeakerOptions, StartError,
 };
 use roadbed_fib::{FibEvents, FibHandle};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -27,7 +27,8 @@ const QUEUE: usize = 32;
 const RETRY: Duration = Duration::from_secs(2);
 
 enum Question {
-    Peers(oneshot::Sender<Vec<PeerReport>>),
+    Peers(oneshot::Sender<Vec<BgpPeer>>),
+    Look(oneshot::Sender<Option<Looking>>),
     Paths(oneshot::Sender<Vec<PathView>>),
     Identity(oneshot::Sender<Identity>),
     Stop(oneshot::Sender<()>),
@@ -57,9 +58,20 @@ impl Bgp {
         answer.await.unwrap_or_default()
     }
 
-    /// Every peer of this node.
+    /// Every peer of this node, in short.
     pub async fn peers(&self) -> Vec<PeerReport> {
+        let peers = self.peers_at_length().await;
+        peers.into_iter().map(|peer| peer.report).collect()
+    }
+
+    /// Every peer of this node.
+    pub async fn peers_at_length(&self) -> Vec<BgpPeer> {
         self.ask(Question::Peers).await
+    }
+
+    /// Looks into the RIB, once the speaker runs.
+    pub async fn look(&self) -> Option<Looking> {
+        self.ask(Question::Look).await
     }
 
     /// Every path of the RIB.
@@ -153,11 +165,12 @@ impl Task {
         match question {
             Question::Peers(reply) => {
                 let reports = match &self.speaker {
-                    Some(speaker) => speaker.reports().await,
+                    Some(speaker) => speaker.peers().await,
                     None => Vec::new(),
                 };
                 drop(reply.send(reports));
             }
+            Question::Look(reply) => drop(reply.send(self.speaker.as_ref().map(Speaker::looking))),
             Question::Paths(reply) => {
                 let paths = match &self.speaker {
                     Some(speaker) => speaker.paths(None).await.unwrap_or_default(),

@@ -3,9 +3,8 @@
 //! Owns nothing: each page is one question to the RIB thread, asked when the one before has been used. So a slow reader
 //! costs the RIB nothing. Turns what the RIB shares into words and records outside its thread.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bgp_core::rib::best::{Ineligible, Verdict};
@@ -14,7 +13,9 @@ use bgp_core::rib::{
 };
 use bgp_wire::mrt::{self, IndexedPeer, RibEntry, RibRecord};
 use bgp_wire::{Family, NextHop, PathAttributes};
-use roadbed_api::agent::{Advertised, BgpRoute, NextHopReport, RouteAttributes, RouteOrigin};
+use roadbed_api::agent::{
+    Advertised, BgpRoute, NextHopReport, ReceivedRoute, RouteAttributes, RouteOrigin,
+};
 use roadbed_api::kinds::{CommunityName, ExtCommunityName};
 
 use crate::RouteSource;
@@ -27,7 +28,6 @@ const VIEW: &str = "roadbed";
 #[derive(Clone, Debug)]
 pub struct Looking {
     rib: RibHandle,
-    peers: Arc<BTreeSet<String>>,
     local_as: u32,
     router_id: Ipv4Addr,
 }
@@ -57,23 +57,12 @@ pub struct Dump {
 }
 
 impl Looking {
-    pub(crate) fn new(
-        rib: RibHandle,
-        peers: BTreeSet<String>,
-        local_as: u32,
-        router_id: Ipv4Addr,
-    ) -> Self {
+    pub(crate) fn new(rib: RibHandle, local_as: u32, router_id: Ipv4Addr) -> Self {
         Self {
             rib,
-            peers: Arc::new(peers),
             local_as,
             router_id,
         }
-    }
-
-    /// Whether a peer of this name is configured.
-    pub fn has_peer(&self, name: &str) -> bool {
-        self.peers.contains(name)
     }
 
     /// Begins to tell routes.
@@ -266,7 +255,10 @@ fn route(detail: &RouteDetail) -> BgpRoute {
             (Some(_), NextHopState::Pending) => NextHopReport::Pending,
         },
         attributes: attributes(&detail.attributes),
-        received: detail.received.as_ref().map(attributes),
+        received: detail.received.as_ref().map(|received| ReceivedRoute {
+            next_hop: received.next_hop.map(|n| n.to_string()),
+            attributes: attributes(&received.attributes),
+        }),
         advertised: detail.sent.as_ref().map(|sent| match sent {
             Ok(sent) => Advertised {
                 attributes: Some(attributes(&sent.attributes)),

@@ -391,9 +391,8 @@ impl Speaker {
 
     /// Looks into the RIB; goes on to work beside the speaker.
     pub fn looking(&self) -> Looking {
-        let names = self.peers.keys().cloned().collect();
         let options = &self.options;
-        Looking::new(self.rib.clone(), names, options.local_as, options.router_id)
+        Looking::new(self.rib.clone(), options.local_as, options.router_id)
     }
 
     /// What is known of every peer in short; see [`Speaker::peers`].

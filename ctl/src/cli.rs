@@ -8,6 +8,7 @@ use roadbed_api::Kind;
 use roadbed_api::names::DEFAULT_RUN_DIR;
 use roadbed_store::StoreConfig;
 
+use crate::bgp::Sides;
 use crate::policy::PolicyTest;
 
 const EXAMPLES: &str = "\
@@ -38,6 +39,32 @@ Examples:
   roadbedctl bgp policy test --policy from-tor -f policies.yaml --prefix 10.244.1.0/26 --as-path '65101 65121' --peer tor1
   roadbedctl bgp policy test --policy prefer --policy default --prefix 10.244.1.0/26 --community 65000:1 -o json
   roadbedctl bgp policy test --policy to-tor --direction export --source ownBlock --prefix 10.244.1.0/26";
+
+const PEER_EXAMPLES: &str = "\
+Exits with 1 when this node has no such peer, and names those it has.
+
+Example:
+  roadbedctl bgp peer tor1";
+
+const RIB_EXAMPLES: &str = "\
+Examples:
+  roadbedctl bgp rib
+  roadbedctl bgp rib --received tor1          # rejected routes too, with the policy's reason
+  roadbedctl bgp rib --advertised tor1        # attributes as sent";
+
+const BGP_ROUTES_EXAMPLES: &str = "\
+Exits with 1 when there are none. With --advertised also what the peer is not sent, and why. -o wide adds communities,
+next hop state and age; -o json is complete.
+
+Examples:
+  roadbedctl bgp routes 10.244.1.7 -o wide
+  roadbedctl bgp routes 10.244.1.0/26 --advertised tor1";
+
+const DUMP_EXAMPLES: &str = "\
+Routes that import policies reject are left out; routes of this node come from a peer 0.0.0.0.
+
+Example:
+  roadbedctl bgp dump rib.mrt && bgpdump -m rib.mrt";
 
 /// Status and operations of Roadbed, from a node or from anywhere.
 #[derive(Debug, Parser)]
@@ -100,7 +127,7 @@ pub enum Command {
         #[arg(value_parser = parse_prefix)]
         prefix: Option<IpNet>,
     },
-    /// BGP: route policies
+    /// BGP: sessions, routes, route policies
     #[command(subcommand)]
     Bgp(Bgp),
     /// Attachments of this node: pods, their addresses and host interfaces
@@ -171,6 +198,40 @@ pub enum Ipam {
 /// Commands about BGP.
 #[derive(Debug, Subcommand)]
 pub enum Bgp {
+    /// Sessions of this node
+    #[command(
+        after_help = "-o wide adds timers, what both sides agreed on, faults and the last error."
+    )]
+    Peers,
+    /// One session: capabilities, timers, messages, faults
+    #[command(after_help = PEER_EXAMPLES)]
+    Peer {
+        /// Name of the peer, as `bgp peers` shows it
+        name: String,
+    },
+    /// All routes of the RIB, each with why it is or is not best
+    #[command(after_help = RIB_EXAMPLES)]
+    Rib {
+        /// Whose routes
+        #[command(flatten)]
+        sides: Sides,
+    },
+    /// Routes inside a prefix or covering it
+    #[command(after_help = BGP_ROUTES_EXAMPLES)]
+    Routes {
+        /// Prefix or address
+        #[arg(value_parser = parse_prefix)]
+        prefix: IpNet,
+        /// Whose routes
+        #[command(flatten)]
+        sides: Sides,
+    },
+    /// The RIB as an MRT file (RFC 6396), for bgpdump and the like
+    #[command(after_help = DUMP_EXAMPLES)]
+    Dump {
+        /// File to write; replaced once the dump is whole
+        file: PathBuf,
+    },
     /// Route policies
     #[command(subcommand)]
     Policy(Policy),

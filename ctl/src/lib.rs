@@ -6,6 +6,7 @@
 //! - [`cli`]: commands and options
 //! - [`run()`]: from arguments to an exit code
 //! - [`manifests`]: files, directories and standard input to resources
+//! - [`bgp`]: the other `bgp` commands, from the agent
 //! - [`policy`]: `bgp policy test`; pure
 //! - [`plan`]: what an apply would do; pure
 //! - [`apply`]: the plan against a store
@@ -13,6 +14,7 @@
 //! - [`render`]: reports and resources as text
 
 pub mod apply;
+pub mod bgp;
 pub mod cli;
 pub mod error;
 pub mod manifests;

@@ -9,7 +9,7 @@ use clap::{CommandFactory, FromArgMatches};
 use ipnet::IpNet;
 use roadbed_api::Object;
 use roadbed_api::agent::{
-    ATTACHMENTS, AttachmentList, IPAM, IpamReport, NodeStatus, ROUTES, RouteReport, STATUS,
+    ATTACHMENTS, AttachmentList, BgpPeer, IPAM, IpamReport, NodeStatus, ROUTES, RouteReport, STATUS,
 };
 use roadbed_api::names::SOCKET_NAME;
 use roadbed_client::AgentClient;
@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::apply::apply;
+use crate::bgp::{self, Sides};
 use crate::cli::{Bgp, Cli, Command, Delete, Files, Format, Global, Ipam, Kinds, Policy, Shell};
 use crate::error::CtlError;
 use crate::manifests::{self, Found};
@@ -80,6 +81,13 @@ fn dispatch(cli: Cli, name: &str, out: &mut dyn Write) -> Result<(), CtlError> {
         Command::Status => status(&global, out),
         Command::Ipam(Ipam::Show { blocks, addresses }) => ipam(&global, blocks, addresses, out),
         Command::Routes { prefix } => routes(&global, prefix, out),
+        Command::Bgp(Bgp::Peers) => bgp_peers(&global, out),
+        Command::Bgp(Bgp::Peer { name }) => bgp_peer(&global, &name, out),
+        Command::Bgp(Bgp::Rib { sides }) => bgp_routes(&global, None, &sides, out),
+        Command::Bgp(Bgp::Routes { prefix, sides }) => {
+            bgp_routes(&global, Some(prefix), &sides, out)
+        }
+        Command::Bgp(Bgp::Dump { file }) => bgp_dump(&global, &file, out),
         Command::Bgp(Bgp::Policy(Policy::Test(what))) => policy_test(&global, &what, out),
         Command::Pods => pods(&global, out),
         Command::Apply { files, dry_run } => apply_files(&global, &files, dry_run, out),
@@ -194,6 +202,64 @@ fn routes(global: &Global, prefix: Option<IpNet>, out: &mut dyn Write) -> Result
         &report,
         |wide| render::routes(&report.routes, wide),
         names,
+        out,
+    )
+}
+
+fn bgp_peers(global: &Global, out: &mut dyn Write) -> Result<(), CtlError> {
+    let report = bgp::peers(&agent(global))?;
+    let name = |p: &BgpPeer| format!("bgppeer/{}", p.report.name);
+    show(
+        global.output,
+        &report,
+        |wide| render::bgp_peers(&report.peers, wide),
+        || report.peers.iter().map(name).collect(),
+        out,
+    )
+}
+
+fn bgp_peer(global: &Global, name: &str, out: &mut dyn Write) -> Result<(), CtlError> {
+    let peer = bgp::peer(&agent(global), name)?;
+    let names = || vec![format!("bgppeer/{}", peer.report.name)];
+    show(
+        global.output,
+        &peer,
+        |_| render::bgp_peer(&peer),
+        names,
+        out,
+    )
+}
+
+fn bgp_routes(
+    global: &Global,
+    prefix: Option<IpNet>,
+    sides: &Sides,
+    out: &mut dyn Write,
+) -> Result<(), CtlError> {
+    let report = bgp::routes(&agent(global), prefix, sides)?;
+    let names = || {
+        let mut names: Vec<String> = report.routes.iter().map(|r| r.prefix.to_string()).collect();
+        names.dedup();
+        names
+    };
+    show(
+        global.output,
+        &report,
+        |wide| render::bgp_routes(&report.routes, sides.side(), wide),
+        names,
+        out,
+    )
+}
+
+fn bgp_dump(global: &Global, file: &Path, out: &mut dyn Write) -> Result<(), CtlError> {
+    let octets = bgp::dump(&agent(global), file)?;
+    let path = file.display().to_string();
+    let table = |_| format!("{path}: {octets} octets\n");
+    show(
+        global.output,
+        &json!({"file": path, "octets": octets}),
+        table,
+        || vec![path.clone()],
         out,
     )
 }

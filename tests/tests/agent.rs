@@ -5,6 +5,8 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+#[path = "agent/looking.rs"]
+mod looking;
 #[path = "agent/refusals.rs"]
 mod refusals;
 #[path = "agent/survival.rs"]

@@ -1,5 +1,6 @@
 //! The local API: HTTP/1.1 and JSON on the agent's unix socket. `roadbed_api::agent` describes it.
 
+mod look;
 mod reports;
 
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use roadbed_api::agent::{
-    ApiError, AttachmentKey, AttachmentList, CommitRequest, ErrorCode, IpamReport, NodeStatus,
-    Probe, Released, Reservation, ReserveRequest, RouteReport,
+    ApiError, AttachmentKey, AttachmentList, BGP_DUMP, BGP_PEERS, BGP_RIB, CommitRequest,
+    ErrorCode, IpamReport, NodeStatus, Probe, Released, Reservation, ReserveRequest, RouteReport,
 };
 use roadbed_fib::FibHandle;
 use serde::de::DeserializeOwned;
@@ -131,6 +132,10 @@ pub async fn serve(
         .route("/v1/status", get(status))
         .route("/v1/ipam", get(ipam))
         .route("/v1/routes", get(routes))
+        .route(BGP_PEERS, get(look::peers))
+        .route("/v1/bgp/peers/{name}", get(look::peer))
+        .route(BGP_RIB, get(look::rib))
+        .route(BGP_DUMP, get(look::dump))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/converged", get(converged))

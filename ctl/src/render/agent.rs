@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::table::{Columns, clean, list, or_dash};
 use super::{slots, span};
 
-const ESTABLISHED: &str = "Established";
+pub(super) const ESTABLISHED: &str = "Established";
 
 /// The node, then its peers.
 pub fn status(node: &NodeStatus, wide: bool) -> String {
@@ -319,7 +319,7 @@ pub fn routes(rows: &[RouteRow], wide: bool) -> String {
     text
 }
 
-fn origin(origin: RouteOrigin) -> &'static str {
+pub(super) fn origin(origin: RouteOrigin) -> &'static str {
     match origin {
         RouteOrigin::Pod => "pod",
         RouteOrigin::Block => "block",

@@ -1,6 +1,7 @@
 //! Reports and resources as text. Pure: what is shown and the time come in, a string goes out.
 
 mod agent;
+mod bgp;
 mod resources;
 mod table;
 
@@ -10,6 +11,7 @@ mod tests;
 use serde::Serialize;
 
 pub use agent::{IpamView, attachments, ipam, routes, status};
+pub use bgp::{RouteSide, bgp_peer, bgp_peers, bgp_routes};
 pub use resources::{names, resources, resources_json, resources_yaml};
 
 /// Pretty JSON with a newline at the end.

@@ -79,8 +79,8 @@ pub struct RouteDetail {
     pub path_id: u32,
     /// Attributes after the import policy.
     pub attributes: PathAttributes,
-    /// Attributes as received, where the import policy changed them.
-    pub received: Option<PathAttributes>,
+    /// As received, where that was changed on the way in.
+    pub received: Option<Received>,
     /// `None`: the speaker itself.
     pub next_hop: Option<NextHop>,
     /// Whether the next hop resolves.
@@ -95,6 +95,15 @@ pub struct RouteDetail {
     pub age: u32,
     /// What the peer is sent, for [`Side::Advertised`] alone.
     pub sent: Option<Result<Sent, NotSent>>,
+}
+
+/// A route as it was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Attributes as received.
+    pub attributes: PathAttributes,
+    /// Next hop as received.
+    pub next_hop: Option<NextHop>,
 }
 
 /// A route as a peer is sent it.
@@ -117,8 +126,11 @@ pub enum NotSent {
     Community(&'static str),
     /// The export policy rejects it.
     Rejected(RejectReason, DecidedBy),
-    /// What one iBGP peer said is not told to another (RFC 4271 §9.2).
+    /// What one iBGP peer said is not told to another (RFC 4271 §9.2), unless one of them is a client of ours
+    /// (RFC 4456).
     IbgpToIbgp,
+    /// The peer's role forbids it: ONLY_TO_CUSTOMER (RFC 9234 §5).
+    Role,
     /// The session has not negotiated the family, or we have no next hop of our own for it.
     NoOutlet,
     /// It is still to be worked out, or a rule of the session's forbids it.
@@ -169,6 +181,7 @@ impl fmt::Display for NotSent {
                 write!(f, "rejected by export policy: {}", Rejection(*reason, by))
             }
             NotSent::IbgpToIbgp => f.write_str("learned over iBGP, and so is not told over iBGP"),
+            NotSent::Role => f.write_str("ONLY_TO_CUSTOMER and the peer's role (RFC 9234)"),
             NotSent::NoOutlet => {
                 f.write_str("family not negotiated, or no next hop of our own for it")
             }
@@ -306,7 +319,7 @@ impl Rib {
             prefix: entry.prefix,
             route: self.route_view(state, path, path.attrs),
             source: path.peer,
-            from_ibgp: peer.is_some_and(|p| !p.up.ebgp()),
+            from_non_client: peer.is_some_and(|p| !p.up.ebgp() && !p.up.relation.reflector_client),
         }
     }
 
@@ -342,7 +355,8 @@ impl Rib {
             .filter(|_| path.flags.has(PathFlags::FILTERED))
             .and_then(|peer| {
                 let chain = &peer.up.import;
-                let part = chain.attribute_part(&self.route_view(state, path, path.received));
+                // What is rejected is kept as it was before the policy.
+                let part = chain.attribute_part(&self.route_view(state, path, path.attrs));
                 let finished = chain.finish(&part, Direction::Import(&self.context), &entry.prefix);
                 let reason = finished.result.err()?;
                 Some((reason, chain.decided_by(&finished)))
@@ -354,8 +368,13 @@ impl Rib {
             source: path.flags.source(),
             path_id: path.path_id,
             attributes: set.attributes.clone(),
-            received: (path.received != path.attrs)
-                .then(|| self.attrs.get(path.received).attributes.clone()),
+            received: (path.received != path.attrs).then(|| {
+                let set = self.attrs.get(path.received);
+                Received {
+                    attributes: set.attributes.clone(),
+                    next_hop: self.next_hop_of(set.next_hop),
+                }
+            }),
             next_hop: self.next_hop_of(set.next_hop),
             next_hop_state: self.next_hops.state(set.next_hop),
             verdict,

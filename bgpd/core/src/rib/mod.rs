@@ -42,7 +42,8 @@ use ipnet::IpNet;
 use crate::policy::{Chain, ImportContext, RouteSource};
 
 pub use adj_out::{
-    Cursor, NoSession, NotSent, Rejection, RouteDetail, RoutePage, RouteQuery, Sent, Side, Source,
+    Cursor, NoSession, NotSent, Received, Rejection, RouteDetail, RoutePage, RouteQuery, Sent,
+    Side, Source,
 };
 pub use ids::{PeerId, SessionId, TableId};
 pub use nexthops::NextHopState;

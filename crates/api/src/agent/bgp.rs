@@ -114,11 +114,11 @@ pub struct BgpRoute {
     pub next_hop: Option<String>,
     /// Whether the next hop resolves.
     pub next_hop_state: NextHopReport,
-    /// After the import policy.
+    /// After relation and import policy.
     pub attributes: RouteAttributes,
-    /// As received, where the import policy changed something.
+    /// As received, where that was changed on the way in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub received: Option<RouteAttributes>,
+    pub received: Option<ReceivedRoute>,
     /// What a peer is sent of it, when that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advertised: Option<Advertised>,
@@ -144,6 +144,17 @@ pub enum NextHopReport {
     Unresolved,
     /// Not answered yet.
     Pending,
+}
+
+/// A route as it was received.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReceivedRoute {
+    /// Next hop as received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_hop: Option<String>,
+    /// Attributes as received.
+    pub attributes: RouteAttributes,
 }
 
 /// Path attributes in words.
@@ -334,7 +345,7 @@ mod tests {
         assert!(json.get("pathId").is_none() && json.get("advertised").is_none());
         route.next_hop_state = NextHopReport::Own;
         route.path_id = 9;
-        route.received = Some(RouteAttributes::default());
+        route.received = Some(ReceivedRoute::default());
         route.advertised = Some(Advertised {
             attributes: None,
             next_hop: None,

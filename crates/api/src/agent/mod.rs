@@ -29,7 +29,7 @@ pub use attachment::{
 };
 pub use bgp::{
     Advertised, BgpPeer, BgpPeers, BgpRoute, BgpSession, ConnectionCounts, MessageCounts,
-    NextHopReport, RibQuery, RouteAttributes, bgp_peer_path,
+    NextHopReport, ReceivedRoute, RibQuery, RouteAttributes, bgp_peer_path,
 };
 pub use report::{
     BlockReport, Count, FamilyCounts, IpamReport, NodeStatus, PeerReport, PoolReport, Probe,

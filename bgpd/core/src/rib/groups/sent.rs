@@ -28,7 +28,8 @@ pub(in crate::rib) struct Leaving<'a> {
     pub(in crate::rib) prefix: IpNet,
     pub(in crate::rib) route: AttributeView<'a>,
     pub(in crate::rib) source: PeerId,
-    pub(in crate::rib) from_ibgp: bool,
+    /// Learned over iBGP from a peer that is no client of ours (RFC 4456).
+    pub(in crate::rib) from_non_client: bool,
 }
 
 impl Outlet<'_> {
@@ -54,13 +55,25 @@ impl Outlet<'_> {
         if key.ebgp && hot.no_export_subconfed {
             return NotSent::Community("NO_EXPORT_SUBCONFED");
         }
+        if !key.ebgp && leaving.from_non_client && !key.outbound.reflector_client {
+            return NotSent::IbgpToIbgp;
+        }
         let chain = &key.export;
-        let part = chain.attribute_part(&leaving.route);
+        let route = AttributeView {
+            local_as: key.local_as,
+            ..leaving.route
+        };
+        let part = chain.attribute_part(&route);
         let finished = chain.finish(&part, Direction::Export, &leaving.prefix);
-        match finished.result {
-            Err(reason) => NotSent::Rejected(reason, chain.decided_by(&finished)),
-            Ok(()) if !key.ebgp && leaving.from_ibgp => NotSent::IbgpToIbgp,
-            Ok(()) => NotSent::Other,
+        if let Err(reason) = finished.result {
+            return NotSent::Rejected(reason, chain.decided_by(&finished));
+        }
+        let changed = chain.apply(&finished.changes, &route);
+        let attributes = changed.attributes.as_ref().unwrap_or(route.attributes);
+        let mut scratch = attributes.edit();
+        match !key.ebgp || key.outbound.otc(attributes, key.local_as, &mut scratch) {
+            true => NotSent::Other,
+            false => NotSent::Role,
         }
     }
 }

@@ -139,6 +139,24 @@ fn what_a_peer_is_said_to_be_sent_is_what_it_was_sent() {
 fn each_refusal_has_its_reason() {
     let mut bench = bench();
     bench.up(up(5, 65000));
+    bench.up(PeerUp {
+        relation: Relation {
+            reflector_client: true,
+            ..Relation::default()
+        },
+        ..up(6, 65000)
+    });
+    bench.up(PeerUp {
+        relation: Relation {
+            role: Some(crate::negotiation::Role::Peer),
+            ..Relation::default()
+        },
+        ..up(7, 65007)
+    });
+    let mut otc = AttributeEditor::new(Origin::Igp);
+    otc.set_as_path_sequence(&[65001]);
+    let otc = otc.set_only_to_customer(Some(65001)).build();
+    bench.announce(1, &[prefix(42)], &otc, next_hop(1));
     let check = |peer: &str, prefix: &str, expected: &[&str]| {
         let routes = bench.look(Side::Advertised(peer.into()), Some(prefix));
         let said: Vec<String> = routes
@@ -164,6 +182,13 @@ fn each_refusal_has_its_reason() {
         "p5",
         "10.0.30.0/24",
         &["learned over iBGP, and so is not told over iBGP"],
+    );
+    check("p6", "10.0.30.0/24", &["sent"]);
+    check("p2", "10.0.42.0/24", &["sent"]);
+    check(
+        "p7",
+        "10.0.42.0/24",
+        &["ONLY_TO_CUSTOMER and the peer's role (RFC 9234)"],
     );
     check(
         "p4",

@@ -1,0 +1,196 @@
+//! Looking into the speaker: sessions, routes with their reasons, what a peer sent and is sent, the RIB as MRT.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use ipnet::IpNet;
+use roadbed_api::agent::{BgpPeer, BgpRoute, NextHopReport};
+use roadbed_tests::bench::Bench;
+use roadbed_tests::site::Site;
+use serde::Deserialize;
+
+use crate::{N1, SOON, check_contains, fails, files};
+
+#[derive(Deserialize)]
+struct Routes {
+    routes: Vec<BgpRoute>,
+}
+
+/// The node with its block, and a router that announces a range of the pool, which is let in, and its own address,
+/// which is not.
+fn up() -> Bench {
+    let files = files();
+    let path = files.dir().join("bgpd.toml");
+    let router = std::fs::read_to_string(path).unwrap();
+    let networks = r#"networks = ["10.244.200.0/26", "#;
+    let changed = router.replace("networks = [", networks);
+    assert_ne!(router, changed);
+    files.write("bgpd.toml", &changed).unwrap();
+    let bench = files.up().unwrap();
+    bench.site.apply(N1).unwrap();
+    bench.site.ready(N1).unwrap();
+    bench.site.established(N1).unwrap();
+    bench
+        .site
+        .until(SOON, "routes have been exchanged", || {
+            let routes = routes(&bench.site, "rib")?;
+            let best = |prefix: &str| {
+                routes
+                    .iter()
+                    .any(|r| r.best && r.prefix.to_string() == prefix)
+            };
+            ensure!(best("10.244.200.0/26"), "{routes:?}");
+            let blocks = routes.iter().filter(|r| r.peer.is_none() && r.best);
+            ensure!(blocks.count() >= 4, "{routes:?}");
+            let sent = &self::routes(&bench.site, "rib --advertised r1")?;
+            ensure!(sent.len() >= 4, "{sent:?}");
+            Ok(())
+        })
+        .unwrap();
+    bench
+}
+
+fn routes(site: &Site, what: &str) -> Result<Vec<BgpRoute>> {
+    let text = site.run(N1, &format!("roadbedctl bgp {what} -o json"))?;
+    Ok(serde_json::from_str::<Routes>(&text)?.routes)
+}
+
+fn only(site: &Site, what: &str) -> BgpRoute {
+    let mut found = routes(site, what).unwrap();
+    assert_eq!(found.len(), 1, "{what}: {found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn sessions_and_routes_are_shown_with_their_reasons() {
+    let bench = up();
+    let site = &bench.site;
+    let text = site.run(N1, "roadbedctl bgp peers").unwrap();
+    check_contains(&text, &["r1", "172.31.0.0", "Established"]);
+    let text = site.run(N1, "roadbedctl bgp peer r1").unwrap();
+    check_contains(
+        &text,
+        &[
+            "Established, up",
+            "hold 9s",
+            "four-octet AS 65101",
+            "End-of-RIB received",
+        ],
+    );
+    let peer: BgpPeer =
+        serde_json::from_str(&site.run(N1, "roadbedctl bgp peer r1 -o json").unwrap()).unwrap();
+    let messages = peer.messages["UPDATE"];
+    assert!(messages.received >= 1 && messages.sent >= 1, "{messages:?}");
+    assert_eq!(peer.report.update_faults.len(), 0);
+    check_contains(
+        &fails(site, &["roadbedctl", "bgp", "peer", "r9"]),
+        &["no BGP peer", "\"r9\"", "there are: r1"],
+    );
+
+    let route = only(site, "routes 10.244.200.0/26 --received r1");
+    assert!(
+        route.best && route.rejected.is_none() && !route.stale,
+        "{route:?}"
+    );
+    assert_eq!(route.attributes.as_path, "65101");
+    assert_eq!(
+        route.next_hop_state,
+        NextHopReport::Resolved { igp_cost: 0 }
+    );
+    let route = only(site, "routes 10.255.0.1 --received r1");
+    assert_eq!(
+        route.rejected.as_deref(),
+        Some("outside every pool and node prefix")
+    );
+    let text = site
+        .run(N1, "roadbedctl bgp routes 10.255.0.1 -o wide")
+        .unwrap();
+    check_contains(
+        &text,
+        &["rejected by import policy (outside every pool and node prefix)"],
+    );
+
+    let why = |prefix: &str| {
+        let route = only(site, &format!("routes {prefix} --advertised r1"));
+        route.advertised.unwrap().why_not.unwrap_or_default()
+    };
+    assert_eq!(
+        why("10.244.200.0/26"),
+        "split horizon: the peer is its source"
+    );
+    assert_eq!(why("10.255.0.1"), "not the best path");
+    assert_eq!(why("10.255.0.11"), "");
+    let sent = routes(site, "rib --advertised r1").unwrap();
+    for route in &sent {
+        let attributes = route
+            .advertised
+            .as_ref()
+            .unwrap()
+            .attributes
+            .as_ref()
+            .unwrap();
+        assert_eq!(
+            (attributes.as_path.as_str(), attributes.local_pref),
+            ("65111", None)
+        );
+    }
+    // The other end has exactly these.
+    let advertised = site.status(N1).unwrap().peers[0]
+        .families
+        .values()
+        .map(|f| f.advertised)
+        .sum::<u64>();
+    assert_eq!(sent.len() as u64, advertised);
+    check_contains(
+        &fails(site, &["roadbedctl", "bgp", "routes", "203.0.113.0/24"]),
+        &["no route inside or around 203.0.113.0/24"],
+    );
+}
+
+#[test]
+fn bgpdump_reads_the_rib() {
+    let bench = up();
+    let site = &bench.site;
+    let said = site.run(N1, "roadbedctl bgp dump /tmp/rib.mrt").unwrap();
+    check_contains(&said, &["/tmp/rib.mrt: ", " octets"]);
+    let file = site.path(N1, "/tmp/rib.mrt").unwrap();
+    let output = Command::new("bgpdump")
+        .arg("-m")
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    check_contains(
+        &text,
+        &["|172.31.0.0|65101|10.244.200.0/26|65101|IGP|172.31.0.0|"],
+    );
+    assert!(
+        !text.contains("10.255.0.1/32"),
+        "rejected routes are not in it:\n{text}"
+    );
+    let dumped = text.lines().filter_map(|line| line.split('|').nth(5));
+    let dumped: BTreeSet<IpNet> = dumped.map(|prefix| prefix.parse().unwrap()).collect();
+    let rib = routes(site, "rib").unwrap();
+    let let_in = rib.iter().filter(|r| r.rejected.is_none());
+    let expected: BTreeSet<IpNet> = let_in.map(|r| r.prefix).collect();
+    assert_eq!(dumped, expected, "{text}");
+    // What cannot be written leaves nothing behind, and nothing changed.
+    let before = std::fs::read(&file).unwrap();
+    fails(site, &["roadbedctl", "bgp", "dump", "/tmp/none/rib.mrt"]);
+    fails(
+        site,
+        &[
+            "roadbedctl",
+            "--run-dir",
+            "/run/none",
+            "bgp",
+            "dump",
+            "/tmp/rib.mrt",
+        ],
+    );
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    let left = site.run(N1, "ls /tmp").unwrap();
+    assert!(!left.contains(".tmp"), "{left}");
+}
