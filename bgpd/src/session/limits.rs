@@ -45,10 +45,21 @@ pub(super) enum Due {
 }
 
 impl Counting {
+    /// A session is up.
     pub(super) fn start(&mut self, limits: &Limits) {
-        *self = Self::default();
-        self.watches =
-            limits.map(|families| families.map(|limit| limit.map(|l| (Watch::new(l), 0))));
+        let watch = |limit: Option<MaxPrefix>| limit.map(|limit| (Watch::new(limit), 0));
+        *self = Self {
+            watches: limits.map(|families| families.map(watch)),
+            ..Self::default()
+        };
+    }
+
+    /// The session is down: nothing is left to be counted.
+    pub(super) fn forget(&mut self) {
+        *self = Self {
+            stopped: self.stopped,
+            ..Self::default()
+        };
     }
 
     /// Something was learned or sent.
@@ -117,7 +128,10 @@ impl Counting {
 
 impl Session {
     pub(super) fn counting(&mut self, due: Due) {
-        let Some(up) = &self.up else { return };
+        let Some(up) = &self.up else {
+            self.counting.forget();
+            return;
+        };
         match due {
             Due::Question => {
                 let question = self.counting.ask(up.session);
@@ -169,6 +183,9 @@ impl Session {
                 notification: Notification::cease(cease::OTHER_CONFIGURATION_CHANGE),
                 restart_after: Some(Duration::ZERO),
             });
+        }
+        if self.up.is_none() {
+            return;
         }
         let limits = self.config.limits;
         for (watches, limits) in self.counting.watches.iter_mut().zip(limits) {

@@ -371,7 +371,7 @@ impl Session {
             Output::Down { reason, retain: _ } => {
                 tracing::warn!(peer = %name, %reason, "session down");
                 self.starting = None;
-                self.counting.start(&Limits::default());
+                self.counting.forget();
                 if let Some(up) = self.up.take() {
                     self.to_rib.push_back(RibMessage::Event(Event::PeerDown(
                         up.session,

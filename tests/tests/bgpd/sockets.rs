@@ -1,6 +1,7 @@
 //! What TCP is told: signatures (RFC 2385), TTL security (RFC 5082), multihop, who dials, from where.
 
-use std::time::Duration;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use roadbed_tests::bgpd::Bgpd;
 use roadbed_tests::bird::Bird;
@@ -10,11 +11,12 @@ use roadbed_tests::netns::Ns;
 use roadbed_tests::wait::{eventually, throughout};
 
 use crate::fixture::{OUR_NETWORKS, Pair, SOON, config, peer};
+use crate::script::{KEEPALIVE, Script};
 
 const V4: (&str, &str) = ("10.1.0.0/24", "via 10.99.0.2 dev eth0");
 /// Longer than several attempts to connect.
 const ATTEMPTS: Duration = Duration::from_secs(4);
-const KEY: &str = "password = \"correct horse\"";
+const KEY: &str = "password = \"correct-horse\"";
 
 /// BIRD as AS 65002 with the session at `local` and further options of it; announces 10.1.0.0/24.
 fn bird_config(local: &str, remote: &str, options: &str) -> String {
@@ -82,7 +84,7 @@ fn stays_down(speaker: &Bgpd) {
 #[track_caller]
 fn never_says_the_key(speaker: &Bgpd) {
     assert!(
-        !speaker.log().contains("correct horse"),
+        !speaker.log().contains("correct-horse"),
         "{}",
         speaker.log()
     );
@@ -92,7 +94,7 @@ fn never_says_the_key(speaker: &Bgpd) {
 fn md5_with_bird_whoever_dials() {
     for (ours, theirs) in [("passive = true", ""), ("", "passive yes;")] {
         let pair = Pair::new();
-        let _bird = bird(&pair, &format!("password \"correct horse\"; {theirs}"));
+        let _bird = bird(&pair, &format!("password \"correct-horse\"; {theirs}"));
         let speaker = speaker(&pair, &format!("{KEY}\n{ours}"));
         pair.kernel_has(&[V4]);
         never_says_the_key(&speaker);
@@ -103,7 +105,7 @@ fn md5_with_bird_whoever_dials() {
 fn md5_with_frr_whoever_dials() {
     for (ours, theirs) in [("passive = true", None), ("", Some("passive"))] {
         let pair = Pair::new();
-        let mut options = vec!["password correct horse"];
+        let mut options = vec!["password correct-horse"];
         options.extend(theirs);
         let _frr = frr(&pair, &options);
         let _speaker = speaker(&pair, &format!("{KEY}\n{ours}"));
@@ -115,7 +117,7 @@ fn md5_with_frr_whoever_dials() {
 fn md5_over_ipv6() {
     for (ours, theirs) in [("passive = true", ""), ("", "passive yes;")] {
         let pair = Pair::new();
-        let options = format!("password \"correct horse\"; {theirs}");
+        let options = format!("password \"correct-horse\"; {theirs}");
         let config = bird_config("fd00:99::2", "fd00:99::1", &options);
         let _bird = Bird::start(&pair.peer, pair.dir(), &config).unwrap();
         let mut speaker = pair.speaker(&peer("one", "fd00:99::2", &format!("{KEY}\n{ours}")));
@@ -130,7 +132,7 @@ fn a_wrong_missing_or_unexpected_key_keeps_bird_out() {
     for (ours, theirs) in [
         (KEY, "password \"wrong\";"),
         (KEY, ""),
-        ("", "password \"correct horse\";"),
+        ("", "password \"correct-horse\";"),
     ] {
         let pair = Pair::new();
         let _bird = bird(&pair, theirs);
@@ -171,7 +173,7 @@ fn a_changed_key_resets_nothing() {
     });
     std::fs::write(
         pair.dir().join("bird.conf"),
-        bird_config("10.99.0.2", "10.99.0.1", "password \"correct horse\";"),
+        bird_config("10.99.0.2", "10.99.0.1", "password \"correct-horse\";"),
     )
     .unwrap();
     bird.cli("configure").unwrap();
@@ -323,26 +325,55 @@ fn the_source_address_is_ours_to_choose() {
 
 /// What we propose, and what BIRD makes of it.
 #[test]
-fn timers_are_per_peer() {
+fn the_hold_time_is_per_peer() {
     let pair = Pair::new();
-    let bird = bird(&pair, "hold time 60;");
-    let peers = peer("one", "10.99.0.2", "keepaliveTimeSeconds = 2")
-        .replace("holdTimeSeconds = 9", "holdTimeSeconds = 12");
+    let _bird = bird(&pair, "hold time 60;");
+    let peers = peer("one", "10.99.0.2", "").replace("Seconds = 9", "Seconds = 12");
     let mut speaker = pair.speaker(&peers);
     eventually(SOON, "the lower Hold Time is negotiated", || {
         speaker.says(&["session established", "hold_time_s=12"])
     });
-    pair.kernel_has(&[V4]);
-    // Ours come every two seconds at the latest, so that much of BIRD's hold timer is never used up.
-    throughout(Duration::from_secs(6), "keepalives come early", || {
-        let shown = bird
-            .cli("show protocols all rb")
-            .map_err(|e| e.to_string())?;
-        let left: f64 = shown
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("Hold timer:"))
-            .and_then(|rest| rest.trim().split('/').next()?.parse().ok())
-            .ok_or(shown.clone())?;
-        (left >= 9.0).then_some(()).ok_or(shown)
-    });
+}
+
+/// One a second; a third of the Hold Time would be three.
+#[test]
+fn keepalives_are_per_peer() {
+    let pair = Pair::new();
+    let _speaker = speaker(&pair, "keepaliveTimeSeconds = 1\npassive = true");
+    let mut script = Script::establish(&pair.peer, "10.99.0.2", "10.99.0.1");
+    script.expect(KEEPALIVE);
+    let start = Instant::now();
+    for _ in 0..3 {
+        script.expect(KEEPALIVE);
+    }
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// Whether we are dialled within three seconds of starting to listen, by a speaker that was refused before.
+fn dialled_again(connect_retry: &str) -> bool {
+    let pair = Pair::new();
+    let peers = peer("one", "10.99.0.2", "").replace("connectRetrySeconds = 1", connect_retry);
+    let mut speaker = pair.speaker(&peers);
+    eventually(SOON, "it runs", || speaker.says(&["speaker started"]));
+    std::thread::sleep(Duration::from_secs(1));
+    let listener = pair
+        .peer
+        .within(|| TcpListener::bind("10.99.0.2:179"))
+        .unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < deadline {
+        if listener.accept().is_ok() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
+}
+
+#[test]
+fn the_pause_between_attempts_is_per_peer() {
+    assert!(dialled_again("connectRetrySeconds = 1"));
+    assert!(!dialled_again("connectRetrySeconds = 60"));
 }
