@@ -13,6 +13,8 @@ use crate::workload::{Shape, Workload};
 
 /// For all sessions to come up, or for one part.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Bytes up to which small pieces of what the null daemon writes are joined.
+const JOINED: usize = 128 << 10;
 /// Rounds of the flap.
 const ROUNDS: usize = 10;
 
@@ -274,15 +276,24 @@ fn withdraw(
     }
 }
 
-/// Everybody gets every piece but their own, those of their right neighbour first.
+/// Everybody gets every piece but their own, those of their right neighbour first. Small pieces are joined, as a
+/// daemon's writes are.
 fn to_all_others(pieces: &[Arc<Vec<u8>>]) -> Load {
     let n = pieces.len();
     (0..n)
         .map(|peer| {
-            (1..n)
-                .map(|step| Arc::clone(&pieces[(peer + step) % n]))
-                .filter(|piece| !piece.is_empty())
-                .collect()
+            let mut all: Vec<Arc<Vec<u8>>> = Vec::new();
+            for step in 1..n {
+                let piece = &pieces[(peer + step) % n];
+                match all.last_mut() {
+                    _ if piece.is_empty() => {}
+                    Some(last) if last.len() + piece.len() <= JOINED => {
+                        Arc::make_mut(last).extend_from_slice(piece);
+                    }
+                    _ => all.push(Arc::clone(piece)),
+                }
+            }
+            all
         })
         .collect()
 }

@@ -28,6 +28,11 @@ const READ: usize = 256 << 10;
 const WRITE: usize = 128 << 10;
 /// Between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(100);
+/// Connections that wait for the daemon's OPEN at a time: below every daemon's listen backlog, beyond which the kernel
+/// drops SYNs and the clock would measure its seconds of backoff.
+const KNOCKING: usize = 3;
+/// After this a silent daemon is not waited for before others dial.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// How long nothing may arrive before a result counts as final.
 const QUIET: Duration = Duration::from_millis(300);
 
@@ -44,6 +49,7 @@ pub(crate) struct Peers {
     answered: Vec<bool>,
     /// Established on both sides.
     confirmed: Vec<bool>,
+    /// Of a session without connection: not to be dialled before; else when it was dialled.
     retry_at: Vec<Instant>,
     pub(crate) sinks: Vec<Sink>,
     known: Known,
@@ -86,6 +92,11 @@ impl Peers {
         load: Option<&Load>,
         limit: Duration,
     ) -> Result<Duration> {
+        // Sockets keep the namespace that they were opened in: only dialling has to happen there.
+        scene.at_peers(|| self.establish_here(load, limit))?
+    }
+
+    fn establish_here(&mut self, load: Option<&Load>, limit: Duration) -> Result<Duration> {
         let started = Instant::now();
         loop {
             running()?;
@@ -96,27 +107,38 @@ impl Peers {
                 self.streams.len(),
                 self.sinks.iter().map(Sink::missing).sum::<usize>()
             );
-            scene.at_peers(|| self.dial())??;
-            // Sockets keep their namespace: only dialling has to happen there.
-            let next_dial = Instant::now() + RETRY;
-            while Instant::now() < next_dial {
-                self.wait(Duration::from_millis(5), true)?;
-                for peer in 0..self.streams.len() {
-                    self.advance(peer, load)?;
-                }
-                let up = self.confirmed.iter().all(|up| *up);
-                if up && (load.is_none() || self.complete()) {
-                    return Ok(started.elapsed());
-                }
+            self.dial()?;
+            self.wait(Duration::from_millis(5), true)?;
+            for peer in 0..self.streams.len() {
+                self.advance(peer, load)?;
+            }
+            let up = self.confirmed.iter().all(|up| *up);
+            if up && (load.is_none() || self.complete()) {
+                return Ok(started.elapsed());
             }
         }
     }
 
+    /// Whether a connection attempt is under way that the daemon may still be about to answer.
+    fn is_knocking(&self, peer: usize, now: Instant) -> bool {
+        self.streams[peer].is_some()
+            && self.sinks[peer].opens == 0
+            && now.duration_since(self.retry_at[peer]) < PATIENCE
+    }
+
     fn dial(&mut self) -> Result<()> {
-        for peer in 0..self.streams.len() {
-            if self.streams[peer].is_some() || Instant::now() < self.retry_at[peer] {
+        let now = Instant::now();
+        let peers = 0..self.streams.len();
+        let mut knocking = peers.clone().filter(|p| self.is_knocking(*p, now)).count();
+        for peer in peers {
+            if self.streams[peer].is_some() || now < self.retry_at[peer] {
                 continue;
             }
+            if knocking >= KNOCKING {
+                break;
+            }
+            knocking += 1;
+            self.retry_at[peer] = now;
             let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
             socket.set_nonblocking(true)?;
             socket.set_tcp_nodelay(true)?;
