@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use roadbed_hostnet::sockopt::{Family, set_md5};
 use roadbed_tests::netns::Ns;
 use roadbed_tests::wait::eventually;
 
@@ -101,6 +102,12 @@ impl Script {
         script.send(&message(KEEPALIVE, &[]));
         script.expect(KEEPALIVE);
         script
+    }
+
+    /// Signs and asks for signatures with this TCP-MD5 key from now on; empty: no more.
+    pub(crate) fn sign(&self, key: &str) {
+        let remote = self.stream.peer_addr().unwrap().ip();
+        set_md5(&self.stream, Family::V4, remote.into(), key.as_bytes()).unwrap();
     }
 
     /// Sends bytes; a peer that has closed already is not the test's concern here.

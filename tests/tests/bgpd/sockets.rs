@@ -11,7 +11,7 @@ use roadbed_tests::netns::Ns;
 use roadbed_tests::wait::{eventually, throughout};
 
 use crate::fixture::{OUR_NETWORKS, Pair, SOON, config, peer};
-use crate::script::{KEEPALIVE, Script};
+use crate::script::{KEEPALIVE, Script, mandatory, update};
 
 const V4: (&str, &str) = ("10.1.0.0/24", "via 10.99.0.2 dev eth0");
 /// Longer than several attempts to connect.
@@ -149,9 +149,51 @@ fn a_wrong_or_missing_key_keeps_frr_out() {
     }
 }
 
-/// A key comes, changes and goes on both ends, within the Hold Time: the session stays, and the listening socket keeps up.
+/// A key comes, changes and goes on both ends, within the Hold Time: the session stays, and so does that of another peer.
 #[test]
 fn a_changed_key_resets_nothing() {
+    let pair = Pair::new();
+    pair.peer.add_address("eth0", "10.99.0.3/16").unwrap();
+    let file = |key: &str| {
+        let one = peer("one", "10.99.0.2", &format!("passive = true\n{key}"));
+        let other = peer("other", "10.99.0.3", "passive = true");
+        config(&(one + &other), OUR_NETWORKS)
+    };
+    let mut speaker = Bgpd::start(&pair.us, pair.dir(), &file("")).unwrap();
+    let mut script = Script::establish(&pair.peer, "10.99.0.2", "10.99.0.1");
+    let mut other = Script::establish(&pair.peer, "10.99.0.3", "10.99.0.1");
+    let mut learned = Vec::new();
+    for (i, key) in ["first-key", "second-key", ""].into_iter().enumerate() {
+        let line = match key {
+            "" => String::new(),
+            key => format!("password = \"{key}\""),
+        };
+        speaker.reload(&file(&line)).unwrap();
+        eventually(SOON, "the file is read", || {
+            match speaker.logged(&["configuration reloaded"]) {
+                n if n > i => Ok(()),
+                n => Err(format!("{n} reloads")),
+            }
+        });
+        script.sign(key);
+        // What arrives was signed as the speaker asks, and what keeps the session alive, too.
+        let third = u8::try_from(i).unwrap();
+        script.send(&update(&mandatory([10, 99, 0, 2]), &[24, 10, 1, third]));
+        learned.push(format!("10.1.{third}.0/24"));
+        let routes: Vec<(&str, &str)> = learned.iter().map(|to| (&**to, V4.1)).collect();
+        pair.kernel_has(&routes);
+        other.keep_alive(Duration::from_secs(1));
+        script.keep_alive(Duration::from_secs(4));
+        other.keep_alive(Duration::from_millis(100));
+    }
+    assert_eq!(speaker.logged(&["session established"]), 2);
+    speaker.stop().unwrap();
+    assert!(!speaker.log().contains("-key"), "{}", speaker.log());
+}
+
+/// The listening socket asks for a key from the moment on that the file has it.
+#[test]
+fn a_key_that_only_one_end_has_ends_the_session() {
     let pair = Pair::new();
     let bird = bird(&pair, "");
     let mut speaker = speaker(&pair, "passive = true");
