@@ -127,9 +127,13 @@ pub fn load(path: &std::path::Path) -> Result<Resolved, ConfigError> {
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str, name: &str) -> Result<Resolved, ConfigError> {
-    let file: FileConfig = toml::from_str(text).map_err(|source| ConfigError::Parse {
-        path: name.to_owned(),
-        source: Box::new(source),
+    let file: FileConfig = toml::from_str(text).map_err(|mut source| {
+        // It quotes the line.
+        source.set_input(Some(&without_passwords(text)));
+        ConfigError::Parse {
+            path: name.to_owned(),
+            source: Box::new(source),
+        }
     })?;
     let mut problems = Problems::new();
     file.bgp.validate("bgp", &mut problems);
@@ -241,6 +245,23 @@ fn declared(specs: &BTreeMap<String, BgpRoutePolicySpec>, problems: &mut Problem
         }
         PolicySet::default()
     })
+}
+
+/// The same text, byte for byte in the same places, with what follows a key `password` on its line blotted out.
+fn without_passwords(text: &str) -> String {
+    const KEY: &str = "password";
+    let mut hidden = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let shown = line.find(KEY).map_or(line.len(), |at| at + KEY.len());
+        hidden.push_str(&line[..shown]);
+        for c in line[shown..].chars() {
+            match c {
+                ' ' | '=' | '\r' | '\n' => hidden.push(c),
+                _ => (0..c.len_utf8()).for_each(|_| hidden.push('*')),
+            }
+        }
+    }
+    hidden
 }
 
 /// A key for hashes that peers cannot guess.
@@ -424,6 +445,29 @@ mod tests {
             "[policies.p]\nrules = [{action = \"accept\"}, {action = \"reject\"}]",
             "policies.p.rules[1]",
         );
+    }
+
+    #[test]
+    fn no_error_quotes_a_password() {
+        for wrong in [
+            "password = 4711",
+            "password = \"4711",
+            "password = [\"4711\"]",
+            "passwords = \"4711é\"",
+            "\"password\" = '4711' 5",
+        ] {
+            let text = VALID.replace("holdTimeSeconds = 9", wrong);
+            let error = parse(&text, "bgpd.toml").unwrap_err().to_string();
+            assert!(
+                error.contains("line 9") && !error.contains("4711"),
+                "{wrong}: {error}"
+            );
+        }
+        let resolved = parse(
+            &VALID.replace("holdTimeSeconds = 9", "password = \"4711\""),
+            "bgpd.toml",
+        );
+        assert!(!format!("{:?}", resolved.unwrap()).contains("4711"));
     }
 
     #[test]

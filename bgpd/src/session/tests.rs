@@ -4,8 +4,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bgp_core::fsm::PeerSettings;
+use bgp_core::max_prefix::{Action, MaxPrefix};
 use bgp_core::negotiation::local_open;
 use bgp_core::policy::{Builtin, Chain};
+use bgp_core::rib::FamilyCounters;
 use bgp_wire::{EncodeContext, MAX_MESSAGE_LEN, Nlri, encode_keepalive, encode_unreach};
 use roadbed_fib::{Fib, FibOptions};
 use tokio::io::AsyncWriteExt;
@@ -25,6 +27,11 @@ struct Bench {
 
 /// A session that dialled the scripted peer, which has sent its OPEN and a KEEPALIVE. The RIB takes one message at a time.
 async fn established() -> Bench {
+    established_with(Limits::default()).await
+}
+
+/// The same, with bounds on prefixes.
+async fn established_with(limits: Limits) -> Bench {
     let settings = |local: u32, remote: u32, id: u8| {
         PeerSettings::new(
             local,
@@ -47,7 +54,7 @@ async fn established() -> Bench {
             password: None,
             ttl: Ttl::Send(1),
         },
-        limits: Limits::default(),
+        limits,
         relation: Default::default(),
     };
     let (rib_queue, rib) = mpsc::channel(1);
@@ -137,4 +144,89 @@ async fn a_listener_that_goes_away_leaves_the_session_in_peace() {
     bench._accepted = mpsc::channel(1).0;
     bench.peer.write_all(&withdraws(10)).await.unwrap();
     assert_eq!(take(&mut bench, 10).await, (10, false));
+}
+
+/// Answers the next question about counts.
+async fn count(bench: &mut Bench, received: u64) {
+    loop {
+        let message = tokio::time::timeout(PATIENCE, bench.rib.recv());
+        if let RibMessage::Counters(sessions, reply) = message.await.unwrap().unwrap() {
+            assert_eq!(sessions.len(), 1);
+            let counters = FamilyCounters {
+                received,
+                ..FamilyCounters::default()
+            };
+            reply.send(vec![[Some(counters), None]]).unwrap();
+            return;
+        }
+    }
+}
+
+async fn report(bench: &Bench) -> PeerReport {
+    let (reply, answer) = oneshot::channel();
+    bench.commands.send(Command::Report(reply)).await.unwrap();
+    answer.await.unwrap().0.report
+}
+
+fn at_most(limit: usize, action: Action) -> Limits {
+    let limit = MaxPrefix {
+        limit,
+        warn_percent: 80,
+        action,
+    };
+    [[Some(limit), None], [None, None]]
+}
+
+#[tokio::test]
+async fn a_count_close_to_its_limit_is_reported_until_it_falls() {
+    let mut bench = established_with(at_most(10, Action::Warn)).await;
+    for (received, expected) in [
+        (7, None),
+        (
+            8,
+            Some("ipv4-unicast: 8 prefixes received, the limit is 10"),
+        ),
+        (
+            11,
+            Some("ipv4-unicast: 11 prefixes received, the limit is 10"),
+        ),
+        (7, None),
+    ] {
+        bench.peer.write_all(&withdraws(1)).await.unwrap();
+        count(&mut bench, received).await;
+        // The answer is taken before the next command, or soon after.
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let warnings = report(&bench).await.warnings;
+            if warnings.iter().map(String::as_str).eq(expected) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{received}: {warnings:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_count_above_its_limit_ends_the_session_once() {
+    let restart_after = Some(Duration::from_secs(60));
+    let mut bench = established_with(at_most(10, Action::Idle { restart_after })).await;
+    bench.peer.write_all(&withdraws(1)).await.unwrap();
+    count(&mut bench, 11).await;
+    assert_eq!(take(&mut bench, usize::MAX).await, (0, true));
+    let report = report(&bench).await;
+    assert_eq!((report.state.as_str(), report.warnings.len()), ("Idle", 0));
+    let error = report.last_error.unwrap();
+    assert!(error.contains("Maximum Number of Prefixes"), "{error}");
+}
+
+/// Without limits nobody asks.
+#[tokio::test]
+async fn without_limits_the_rib_is_not_asked() {
+    let mut bench = established().await;
+    bench.peer.write_all(&withdraws(3)).await.unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(400);
+    while let Ok(Some(message)) = tokio::time::timeout_at(deadline, bench.rib.recv()).await {
+        assert!(!matches!(message, RibMessage::Counters(..)));
+    }
 }
