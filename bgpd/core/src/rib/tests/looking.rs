@@ -207,3 +207,50 @@ fn each_refusal_has_its_reason() {
     );
     assert_eq!(missing.unwrap_err(), NoSession("p9".into()));
 }
+
+#[test]
+fn declared_policies_are_named_and_what_they_change_is_shown() {
+    let import = super::relations::policy(serde_json::json!({"rules": [
+        {"match": {"prefixes": [{"prefix": "10.0.1.0/24"}]}, "set": {"localPref": 50, "nextHop": "192.0.2.7"}, "action": "accept"},
+        {"name": "not-these", "match": {"prefixes": [{"prefix": "10.0.2.0/24"}]}, "action": "reject"},
+    ], "defaultAction": "accept"}));
+    let export = super::relations::policy(serde_json::json!({"rules": [
+        {"match": {"prefixes": [{"prefix": "10.0.1.0/24"}]}, "set": {"nextHop": "192.0.2.99"}, "action": "accept"},
+    ]}));
+    let mut bench = Bench::with(true);
+    bench.up(PeerUp {
+        import,
+        ..up(1, 65001)
+    });
+    bench.up(PeerUp {
+        export,
+        ..up(2, 65002)
+    });
+    let nets = [prefix(1), prefix(2), prefix(3)];
+    bench.announce(1, &nets, &attributes(&[65001], None), next_hop(1));
+    let received = bench.look(Side::Received("p1".into()), None);
+    let [changed, rejected, plain] = &received[..] else {
+        panic!("{received:?}");
+    };
+    let before = changed.received.as_ref().unwrap();
+    assert_eq!(before.attributes.hot().local_pref, None);
+    assert_eq!(before.next_hop, Some(next_hop(1)));
+    assert_eq!(changed.attributes.hot().local_pref, Some(50));
+    assert_eq!(changed.next_hop, Some(next_hop(7)));
+    let (reason, by) = rejected.rejected.as_ref().unwrap();
+    assert_eq!(
+        Rejection(*reason, by).to_string(),
+        "p: rules[1] \"not-these\""
+    );
+    assert_eq!((&plain.received, &plain.rejected), (&None, &None));
+    let sent = |net: &str| {
+        let mut routes = bench.look(Side::Advertised("p2".into()), Some(net));
+        assert_eq!(routes.len(), 1, "{net}");
+        routes.remove(0).sent.unwrap()
+    };
+    assert_eq!(sent("10.0.1.0/24").unwrap().next_hop, Some(next_hop(99)));
+    assert_eq!(
+        sent("10.0.3.0/24").unwrap_err().to_string(),
+        "rejected by export policy: p: defaultAction"
+    );
+}

@@ -17,7 +17,7 @@ fn path(bench: &Bench, session: u64, prefix: &IpNet) -> String {
     bench.sent[&session][prefix].0.as_path().to_string()
 }
 
-fn policy(json: serde_json::Value) -> Chain {
+pub(super) fn policy(json: serde_json::Value) -> Chain {
     let spec: BgpRoutePolicySpec = serde_json::from_value(json).unwrap();
     let set = compile(&[Resource::new(Metadata::named("p"), spec)]).unwrap();
     set.chain(&["p"]).unwrap()
