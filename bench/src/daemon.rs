@@ -127,13 +127,19 @@ fn render(template: &str, workload: &Workload) -> String {
         .replace("@ADDRESS@", &DAEMON.to_string())
 }
 
-/// Where daemons find their files.
+/// Where daemons find their files; the directory is gone with it.
 #[derive(Debug)]
 pub(crate) struct Place {
     /// For configurations, sockets and logs.
     pub(crate) dir: PathBuf,
     /// The `roadbed-bgpd` under test.
     pub(crate) bgpd: PathBuf,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.dir).ok();
+    }
 }
 
 /// What a daemon used.

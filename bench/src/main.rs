@@ -113,7 +113,6 @@ fn run(args: &Args) -> Result<bool> {
         "load average at the end: {}",
         first_line("/proc/loadavg")
     ));
-    std::fs::remove_dir_all(&place.dir).ok();
     let complete = results.failures.is_empty();
     let report = Report::new(
         machine,
