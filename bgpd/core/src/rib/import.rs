@@ -30,24 +30,18 @@ pub(super) struct Import {
 }
 
 impl Rib {
-    /// Begins to judge a set that was received as `received`. To be ended with [`Rib::end_import`].
+    /// Begins to judge a set that was received as `received`, after its relation has. To be ended with
+    /// [`Rib::end_import`].
     pub(super) fn import_of(
         &mut self,
         peer_id: PeerId,
-        received: AttrId,
+        (received, judged): (AttrId, Received),
         attributes: &PathAttributes,
         next_hop: NextHop,
         out: &mut Vec<Output>,
     ) -> Import {
-        let peer = self.peers.get(peer_id);
-        let judged = peer.map(|p| {
-            let up = &p.up;
-            (
-                up.relation.receive(attributes, up.ebgp(), up.remote_as),
-                up.import.clone(),
-            )
-        });
-        let (judged, chain) = judged.unwrap_or((Received::Same, Chain::new(&[])));
+        let chain = self.peers.get(peer_id).map(|p| p.up.import.clone());
+        let chain = chain.unwrap_or_else(|| Chain::new(&[]));
         let mut flags = PathFlags::default();
         flags.set(PathFlags::LOOP, self.is_loop(peer_id, attributes));
         flags.set(PathFlags::LEAK, judged == Received::Leak);
@@ -168,7 +162,12 @@ impl Rib {
                 set.attributes.clone(),
                 self.next_hops.next_hop(set.next_hop),
             );
-            let mut import = self.import_of(path.peer, path.received, &attributes, next_hop, out);
+            let judged = self.peers.get(path.peer).map(|p| {
+                let up = &p.up;
+                up.relation.receive(&attributes, up.ebgp(), up.remote_as)
+            });
+            let received = (path.received, judged.unwrap_or(Received::Same));
+            let mut import = self.import_of(path.peer, received, &attributes, next_hop, out);
             let (attrs, mut flags) = self.let_in(&mut import, &prefix, out);
             self.attrs.retain(attrs);
             self.end_import(import, out);

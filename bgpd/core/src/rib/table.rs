@@ -3,12 +3,14 @@
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 
+use bgp_wire::Nlri;
 use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use super::ids::{AttrId, PeerId, PrefixId};
+use super::update::LOOKUPS;
 use crate::policy::RouteSource;
 
 /// One path to one prefix: 20 bytes.
@@ -136,6 +138,11 @@ impl Table {
                 self.get(*id).is_some_and(|e| e.prefix == *prefix)
             })
             .copied()
+    }
+
+    /// The ids of up to [`LOOKUPS`] prefixes.
+    pub(crate) fn find_all(&self, batch: &[Nlri]) -> SmallVec<[Option<PrefixId>; LOOKUPS]> {
+        batch.iter().map(|nlri| self.find(&nlri.prefix)).collect()
     }
 
     /// The id of a prefix, made when it is new.

@@ -15,6 +15,10 @@ use crate::policy::RouteSource;
 /// LOCAL_PREF of a route that carries none (a common default; RFC 4271 leaves it open).
 pub(super) const DEFAULT_LOCAL_PREF: u32 = 100;
 
+/// Prefixes looked up before any of them is changed: lookups that do not wait for each other overlap their cache
+/// misses. Ids stay valid meanwhile, since a prefix is only forgotten between events.
+pub(super) const LOOKUPS: usize = 32;
+
 /// Index of a family in per-family arrays.
 pub(super) fn slot(family: Family) -> usize {
     match family {
@@ -44,9 +48,7 @@ impl Rib {
             if !update.withdrawn.is_empty()
                 && let Some(table) = self.find_table(key)
             {
-                for nlri in &update.withdrawn {
-                    self.withdraw(table, nlri, peer_id, out);
-                }
+                self.withdraw_all(table, &update.withdrawn, peer_id, out);
             }
             if let Some((attributes, next_hop)) = &update.attributes
                 && !update.announced.is_empty()
@@ -73,18 +75,21 @@ impl Rib {
         let judged = up.relation.receive(attributes, up.ebgp(), up.remote_as);
         if judged == Received::Refused {
             if let Some(table) = self.find_table(key) {
-                for nlri in announced {
-                    self.withdraw(table, nlri, peer_id, out);
-                }
+                self.withdraw_all(table, announced, peer_id, out);
             }
             return;
         }
         let table = self.table_of(key);
         let received = self.intern(attributes, next_hop, out);
-        let mut import = self.import_of(peer_id, received, attributes, next_hop, out);
-        for nlri in announced {
-            let (attrs, flags) = self.let_in(&mut import, &nlri.prefix, out);
-            self.announce(table, nlri, peer_id, (received, attrs), flags, out);
+        let judged = (received, judged);
+        let mut import = self.import_of(peer_id, judged, attributes, next_hop, out);
+        for batch in announced.chunks(LOOKUPS) {
+            let known = self.tables[table].table.find_all(batch);
+            for (nlri, known) in batch.iter().zip(known) {
+                let (attrs, flags) = self.let_in(&mut import, &nlri.prefix, out);
+                let route = (received, attrs);
+                self.announce(table, (nlri, known), peer_id, route, flags, out);
+            }
         }
         self.end_import(import, out);
         self.release(received, out);
@@ -105,7 +110,7 @@ impl Rib {
             match source {
                 Some(source) => self.announce(
                     index,
-                    &nlri,
+                    (&nlri, None),
                     PeerId::LOCAL,
                     (attrs, attrs),
                     PathFlags::local(*source),
@@ -135,7 +140,7 @@ impl Rib {
     fn announce(
         &mut self,
         table: TableIndex,
-        nlri: &Nlri,
+        (nlri, known): (&Nlri, Option<PrefixId>),
         peer_id: PeerId,
         (received, attrs): (AttrId, AttrId),
         mut flags: PathFlags,
@@ -154,7 +159,7 @@ impl Rib {
             peer: peer_id,
             flags,
         };
-        let id = state.table.id_of(&nlri.prefix);
+        let id = known.unwrap_or_else(|| state.table.id_of(&nlri.prefix));
         let Some(entry) = state.table.get_mut(id) else {
             return;
         };
@@ -178,6 +183,25 @@ impl Rib {
         if let Some(old) = old {
             self.release(old.received, out);
             self.release(old.attrs, out);
+        }
+    }
+
+    fn withdraw_all(
+        &mut self,
+        table: TableIndex,
+        withdrawn: &[Nlri],
+        peer: PeerId,
+        out: &mut Vec<Output>,
+    ) {
+        for batch in withdrawn.chunks(LOOKUPS) {
+            let known = self.tables[table].table.find_all(batch);
+            for (nlri, id) in batch.iter().zip(known) {
+                let entry = id.and_then(|id| self.tables[table].table.get(id));
+                let path = entry.and_then(|entry| entry.position(peer, nlri.path_id));
+                if let (Some(id), Some(i)) = (id, path) {
+                    self.remove_path(table, id, i, out);
+                }
+            }
         }
     }
 

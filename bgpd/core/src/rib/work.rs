@@ -25,6 +25,8 @@ enum Task {
     Reselect,
     /// Asks the import policy anew, for one peer or all.
     Reimport(Option<PeerId>),
+    /// Asks anew to whom the best paths of a peer may go.
+    Reexport(PeerId),
     /// Fills a new update group of a table.
     Populate(usize, TableKey),
     /// Tells the kernel all best paths.
@@ -188,9 +190,14 @@ impl Rib {
         peer.up.export = export;
         peer.up.relation = relation;
         let outbound = |up: &PeerUp| up.relation.outbound(up.ebgp(), up.remote_as);
+        let reflects = peer.up.relation.reflector_client;
         let regroup = peer.up.export != former.export || outbound(&peer.up) != outbound(&former);
         if peer.up.import != former.import || peer.up.relation != former.relation {
             self.queue(Task::Reimport(Some(id)));
+        }
+        if reflects != former.relation.reflector_client {
+            // The paths stay what they are, so choosing anew would tell nobody.
+            self.queue(Task::Reexport(id));
         }
         if !regroup {
             return;
@@ -288,7 +295,11 @@ impl Rib {
         all.filter(|(_, state)| match task {
             Task::SweepStale(_, family) => state.key.1 == family,
             Task::Populate(_, key) => state.key == key,
-            Task::PurgePeer(_) | Task::Reselect | Task::Reimport(_) | Task::Install => true,
+            Task::PurgePeer(_)
+            | Task::Reselect
+            | Task::Reimport(_)
+            | Task::Reexport(_)
+            | Task::Install => true,
         })
         .map(|(index, _)| index)
         .collect()
@@ -303,7 +314,7 @@ impl Rib {
                     peer.refresh[slot(family)].end_sweep();
                 }
             }
-            Task::Reselect | Task::Reimport(_) | Task::Install => {}
+            Task::Reselect | Task::Reimport(_) | Task::Reexport(_) | Task::Install => {}
         }
     }
 
@@ -357,6 +368,11 @@ impl Rib {
                 self.reselect(table, id, before, false);
             }
             Task::Reimport(only) => self.reimport(table, id, only, out),
+            Task::Reexport(peer) => {
+                if entry.best_path().is_some_and(|best| best.peer == peer) {
+                    self.tables[table].mark_dirty(id);
+                }
+            }
             Task::Populate(..) | Task::Install => {}
         }
     }

@@ -52,6 +52,30 @@ fn a_reflector_tells_clients_all_and_others_what_clients_said() {
     assert_eq!(verdict, Verdict::Ineligible(Ineligible::Loop));
 }
 
+/// Without a reset, and without a better or worse path.
+#[test]
+fn who_becomes_a_client_is_heard_by_all_at_once() {
+    let mut bench = Bench::with(true);
+    for session in [1, 2] {
+        bench.up(peer(session, 65000, Relation::default()));
+    }
+    bench.announce(1, &[prefix(1)], &attributes(&[65009], None), next_hop(1));
+    let all = Chain::new(&[Builtin::AcceptAll]);
+    for reflector_client in [true, false] {
+        let relation = Relation {
+            reflector_client,
+            ..Relation::default()
+        };
+        bench.event(Event::Policies(
+            SessionId(1),
+            all.clone(),
+            all.clone(),
+            relation,
+        ));
+        assert_eq!(bench.has(2, &prefix(1)), reflector_client);
+    }
+}
+
 #[test]
 fn as_path_rewrites_towards_external_peers() {
     let check = |relation: Relation, sent: &[u32], expected: &str| {
