@@ -3,12 +3,15 @@
 //! ```text
 //!            accepted streams (bounded, dropped when full)
 //!  listener ────────────────► session task (1 per peer) ──RibMessage (bounded)──► RIB thread (1)
-//!     ▲ │ stranger: closed       ▲  │ fsm::Peer, ≤ 2 connections                    │   │
-//!     │ └► range task (1 per ─────┤  └─ reads only while the RIB takes its events    │   │ FIB changes, conflated,
+//!     ▲ stranger: closed         ▲  │ fsm::Peer, ≤ 2 connections                    │   │
+//!     │                          │  └─ reads only while the RIB takes its events    │   │ FIB changes, conflated,
 //!  Speaker ── commands ──────────┘◄── UPDATEs, no more than the session permitted ──┘   │ sent when there is room
 //!  (agent, main)                                                                        ▼
 //!        RIB thread ◄──────────── next-hop states, "room again" ──────────────── kernel task (1) ◄──► fib
 //! ```
+//! Between the listener and the sessions of dynamic peers stands one range task per listen range, which starts them and
+//! hands them their connections and commands; sessions never send to it.
+//!
 //! The RIB thread never waits for a task: to sessions it sends what they permitted, to the kernel task what fits. So
 //! the sends that do wait (session → RIB, kernel → RIB) cannot close a circle.
 

@@ -11,6 +11,7 @@ mod routes;
 mod send;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -33,6 +34,7 @@ use crate::rib_thread::{RibHandle, RibMessage};
 use crate::speaker::PeerConfig;
 use conn::Conn;
 use limits::{Counting, Due};
+use wait::{dialled, from_rib, local_link, readable, sleep_until, writable};
 
 pub use limits::Limits;
 
@@ -583,55 +585,5 @@ fn slot(id: ConnId) -> usize {
     match id.initiator() {
         Initiator::Local => 0,
         Initiator::Remote => 1,
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn dialled(
-    dialling: &mut Option<(ConnId, AbortOnDropHandle<std::io::Result<TcpStream>>)>,
-) -> std::io::Result<TcpStream> {
-    match dialling {
-        Some((_, task)) => task
-            .await
-            .unwrap_or_else(|error| Err(std::io::Error::other(error))),
-        None => std::future::pending().await,
-    }
-}
-
-async fn local_link(starting: &mut Option<Starting>) -> Option<LocalLink> {
-    match starting {
-        Some(starting) => (&mut starting.link).await.ok().flatten(),
-        None => std::future::pending().await,
-    }
-}
-
-async fn readable(conn: &Option<Conn>) {
-    match conn {
-        Some(conn) => conn.readable().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn writable(conn: &Option<Conn>) {
-    match conn {
-        Some(conn) => conn.writable().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The next UPDATE for the session that is up. Not polled while the connection still has bytes to write.
-async fn from_rib(up: &mut Option<Up>) -> Option<OutMessage> {
-    match up {
-        Some(up) => match up.queue.recv().await {
-            Some(message) => Some(message),
-            None => std::future::pending().await,
-        },
-        None => std::future::pending().await,
     }
 }
