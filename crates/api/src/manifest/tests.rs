@@ -172,9 +172,9 @@ fn fields() {
         ],
     );
     check(
-        "apiVersion: roadbed.dev/v1alpha1\nkind: BGPPeer\nmetadata: {name: tor}\nspec:\n  address: 10.0.0.1\n  asNumber: 65100\n  importPolicies: [default, mine]\n",
+        "apiVersion: roadbed.dev/v1alpha1\nkind: BGPPeer\nmetadata: {name: tor}\nspec:\n  address: 10.0.0.1\n  asNumber: 65100\n  importPolicies: [default, \"\"]\n",
         &[
-            "f.yaml:7:29: BGPPeer/tor: spec.importPolicies[1]: there is no route policy \"mine\": known are default, accept-all, reject-all",
+            "f.yaml:7:29: BGPPeer/tor: spec.importPolicies[1]: is empty: name a BGPRoutePolicy or one of default, accept-all, reject-all",
         ],
     );
 }
