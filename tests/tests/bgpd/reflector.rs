@@ -1,0 +1,87 @@
+//! The speaker as a route reflector (RFC 4456) between BIRD and FRR.
+
+use std::time::Duration;
+
+use roadbed_tests::wait::{eventually, throughout};
+use serde_json::json;
+
+use crate::fixture::SOON;
+use crate::three::{LEFT, Three, bird, bird_has, bird_lacks, frr, frr_has, frr_lacks, ours};
+
+const RIGHT: &str = "10.3.0.0/24";
+const CLIENT: &str = "routeReflectorClient = true";
+
+/// Internal peers that are no clients do not hear of each other's routes. As soon as one of them is a client, both do; no
+/// session is reset.
+#[test]
+fn routes_of_and_to_clients_are_reflected_and_those_between_others_are_not() {
+    let three = Three::new();
+    let bird = three.left_bird(&bird("left", 65001, &[LEFT], "", ""));
+    let frr = three.right_frr(&frr(65001, &[RIGHT], ""));
+    let cluster = "clusterId = \"192.0.2.77\"\n";
+    let peers = |left: &str, right: &str| {
+        cluster.to_owned() + &ours("left", 65001, left) + &ours("right", 65001, right)
+    };
+    let mut speaker = three.speaker(&peers("", ""));
+    bird_has(&bird, "10.2.0.0/24", &["BGP.local_pref: 100"]);
+    frr_has(&frr, "10.2.0.0/24", &[("/locPrf", json!(100))]);
+    throughout(Duration::from_secs(1), "nothing is reflected", || {
+        bird_lacks(&bird, RIGHT).and_then(|()| frr_lacks(&frr, LEFT))
+    });
+
+    let reflected = || {
+        bird_has(
+            &bird,
+            RIGHT,
+            &[
+                "BGP.originator_id: 10.98.0.2",
+                "BGP.cluster_list: 192.0.2.77",
+                "BGP.next_hop: 10.98.0.2",
+                "BGP.local_pref: 100",
+            ],
+        );
+        frr_has(
+            &frr,
+            LEFT,
+            &[
+                ("/originatorId", json!("10.99.0.2")),
+                ("/clusterList/list", json!(["192.0.2.77"])),
+                ("/nexthops/0/ip", json!("10.99.0.2")),
+                ("/valid", json!(true)),
+            ],
+        );
+    };
+    for (left, right) in [(CLIENT, ""), ("", CLIENT), (CLIENT, CLIENT)] {
+        Three::reload(&speaker, &peers(left, right));
+        reflected();
+    }
+    Three::reload(&speaker, &peers("", ""));
+    eventually(SOON, "what was reflected is withdrawn", || {
+        bird_lacks(&bird, RIGHT).and_then(|()| frr_lacks(&frr, LEFT))
+    });
+    // Our own routes and sessions had no part in it.
+    frr_has(&frr, "10.2.0.0/24", &[("/locPrf", json!(100))]);
+    assert_eq!(speaker.logged(&["session established"]), 2);
+    assert_eq!(speaker.logged(&["session down"]), 0);
+    speaker.process().alive().unwrap();
+}
+
+/// Next hops are the originator's even when the client asks for ours: RFC 4456 §10.
+#[test]
+fn next_hop_self_leaves_reflected_routes_alone() {
+    let three = Three::new();
+    let bird = three.left_bird(&bird("left", 65001, &[LEFT], "", ""));
+    let frr = three.right_frr(&frr(65001, &[], ""));
+    let own = format!("{CLIENT}\nnextHop = \"self\"");
+    let _speaker = three.speaker(&(ours("left", 65001, CLIENT) + &ours("right", 65001, &own)));
+    frr_has(
+        &frr,
+        LEFT,
+        &[
+            ("/nexthops/0/ip", json!("10.99.0.2")),
+            // Without clusterId, the cluster is named after us.
+            ("/clusterList/list", json!(["10.99.0.1"])),
+        ],
+    );
+    bird_has(&bird, "10.2.0.0/24", &["BGP.next_hop: 10.99.0.1"]);
+}

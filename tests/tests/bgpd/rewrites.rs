@@ -1,0 +1,140 @@
+//! What a peer's settings make of AS paths and next hops, as BIRD sees it.
+
+use std::time::Duration;
+
+use roadbed_tests::bgpd::Bgpd;
+use roadbed_tests::bird::Bird;
+use roadbed_tests::wait::throughout;
+
+use crate::three::{LEFT, Three, bird, bird_has, bird_lacks, ours};
+
+const LEARNED: (&str, &str) = (LEFT, "via 10.99.0.2 dev eth0");
+
+/// The left router's route with these AS numbers behind its own, a right router of AS `right`, and our peers.
+struct Path {
+    three: Three,
+    right: Bird,
+    speaker: Bgpd,
+    asn: u32,
+    _left: Bird,
+}
+
+impl Path {
+    fn new(behind: &[u32], asn: u32) -> Self {
+        let three = Three::new();
+        let prepends: String = behind
+            .iter()
+            .rev()
+            .map(|asn| format!("bgp_path.prepend({asn}); "))
+            .collect();
+        let left = three.left_bird(&bird("left", 65002, &[LEFT], "", &prepends));
+        let right = three.right_bird(&bird("right", asn, &[], "", ""));
+        let speaker = three.speaker(&peers("", asn, ""));
+        bird_has(&right, "10.2.0.0/24", &[]);
+        Self {
+            three,
+            right,
+            speaker,
+            asn,
+            _left: left,
+        }
+    }
+
+    fn reload(&self, left: &str, right: &str) {
+        Three::reload(&self.speaker, &peers(left, self.asn, right));
+    }
+
+    #[track_caller]
+    fn lacks(&self, why: &str) {
+        throughout(Duration::from_secs(1), why, || {
+            bird_lacks(&self.right, LEFT)
+        });
+    }
+
+    #[track_caller]
+    fn no_reset(&self) {
+        assert_eq!(self.speaker.logged(&["session established"]), 2);
+        assert_eq!(self.speaker.logged(&["session down"]), 0);
+    }
+}
+
+fn peers(left: &str, asn: u32, right: &str) -> String {
+    ours("left", 65002, left) + &ours("right", asn, right)
+}
+
+#[test]
+fn as_override_puts_our_as_in_place_of_the_peers() {
+    let path = Path::new(&[65003, 65009], 65003);
+    path.three.left.kernel_has(&[LEARNED]);
+    path.lacks("the right router refuses its own AS");
+    path.reload("", "asOverride = true");
+    bird_has(
+        &path.right,
+        LEFT,
+        &["BGP.as_path: 65001 65002 65001 65009\n"],
+    );
+    path.no_reset();
+}
+
+#[test]
+fn our_own_as_is_let_in_as_often_as_allowed() {
+    let path = Path::new(&[65001, 65009, 65001], 65003);
+    path.lacks("a loop");
+    path.reload("allowedOwnAs = 1", "");
+    path.lacks("twice is more than once");
+    path.three.left.kernel_has(&[]);
+    path.reload("allowedOwnAs = 2", "");
+    bird_has(
+        &path.right,
+        LEFT,
+        &["BGP.as_path: 65001 65002 65001 65009 65001\n"],
+    );
+    path.three.left.kernel_has(&[LEARNED]);
+    path.reload("", "");
+    path.three.left.kernel_has(&[]);
+    path.no_reset();
+}
+
+#[test]
+fn private_as_numbers_are_removed_and_others_stay() {
+    let path = Path::new(&[3356, 64512, 4_200_000_000, 174], 65003);
+    bird_has(
+        &path.right,
+        LEFT,
+        &["BGP.as_path: 65001 65002 3356 64512 4200000000 174\n"],
+    );
+    path.reload("", "removePrivateAs = true");
+    bird_has(&path.right, LEFT, &["BGP.as_path: 65001 3356 174\n"]);
+    path.no_reset();
+}
+
+#[test]
+fn next_hops_to_an_external_peer() {
+    let path = Path::new(&[], 65003);
+    for (mode, next_hop) in [
+        ("", "10.98.0.1"),
+        ("nextHop = \"keep\"", "10.99.0.2"),
+        ("nextHop = \"self\"", "10.98.0.1"),
+    ] {
+        path.reload("", mode);
+        bird_has(&path.right, LEFT, &[&format!("BGP.next_hop: {next_hop}\n")]);
+        // What we originate has no other next hop than us.
+        bird_has(&path.right, "10.2.0.0/24", &["BGP.next_hop: 10.98.0.1\n"]);
+    }
+    path.no_reset();
+}
+
+#[test]
+fn next_hops_to_an_internal_peer() {
+    let path = Path::new(&[], 65001);
+    for (mode, next_hop) in [
+        ("", "10.99.0.2"),
+        ("nextHop = \"self\"", "10.98.0.1"),
+        ("nextHop = \"keep\"", "10.99.0.2"),
+    ] {
+        path.reload("", mode);
+        bird_has(&path.right, LEFT, &[&format!("BGP.next_hop: {next_hop}\n")]);
+        bird_has(&path.right, "10.2.0.0/24", &["BGP.next_hop: 10.98.0.1\n"]);
+    }
+    path.no_reset();
+}
