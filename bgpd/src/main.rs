@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use roadbed_bgpd::{Speaker, config, program};
+use roadbed_bgpd::{Speaker, SpeakerOptions, config, program};
 use roadbed_fib::{Fib, FibOptions, Source};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -97,10 +97,11 @@ async fn reload(args: &Args, speaker: &mut Speaker) -> Result<()> {
         }
     };
     let (old, new) = (speaker.options(), &resolved.options);
-    if (old.local_as, old.router_id, old.listen_port)
-        != (new.local_as, new.router_id, new.listen_port)
-    {
-        tracing::warn!("asNumber, routerId and listenPort of [bgp] take effect after a restart");
+    let fixed = |o: &SpeakerOptions| (o.local_as, o.router_id, o.cluster_id, o.listen_port);
+    if fixed(old) != fixed(new) {
+        tracing::warn!(
+            "asNumber, routerId, clusterId and listenPort of [bgp] take effect after a restart"
+        );
     }
     speaker.configure(resolved.config).await?;
     speaker.originate(&resolved.local).await?;
