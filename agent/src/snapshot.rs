@@ -3,8 +3,9 @@
 //! After a crash everything counts. After a reboot blocks do not until the store confirms them: the node may have been
 //! away for so long that they were given to another.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use roadbed_api::{Kind, Object};
@@ -124,7 +125,13 @@ impl Snapshots {
 /// When the system refuses.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
+    // The snapshot holds what peers' passwords are.
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)
@@ -154,6 +161,10 @@ mod tests {
         let of_boot = |boot: &str| Snapshots::new(dir.path(), "n1", boot).unwrap();
         assert!(of_boot("a").load().unwrap().is_none());
         of_boot("a").save(&objects()).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &fs::metadata(dir.path().join(NAME)).unwrap().permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o600);
         let same = of_boot("a").load().unwrap().unwrap();
         assert_eq!((same.pools.len(), same.blocks.len()), (1, 1));
         let other = of_boot("b").load().unwrap().unwrap();

@@ -218,11 +218,25 @@ impl Table {
     }
 }
 
+/// Neighbours of one length lie beside each other in the index, sixteen at a time: a peer speaks of them together, and
+/// one cache line then serves them all. The base is keyed; no more than sixteen prefixes can be made to share one.
 fn hash_prefix(hasher: &FixedState, prefix: &IpNet) -> u64 {
-    match prefix.addr() {
+    const NEIGHBOURS: u64 = 0xf;
+    const TAG_SHIFT: u32 = 57;
+    let len = prefix.prefix_len();
+    // Right-aligned: what tells neighbours apart is in the lowest bits.
+    let (bits, base) = match prefix.addr() {
         IpAddr::V4(a) => {
-            hasher.hash_one((u64::from(u32::from(a)) << 8) | u64::from(prefix.prefix_len()))
+            let bits = u64::from(u32::from(a)) >> (32 - u32::from(len));
+            (bits, hasher.hash_one((bits >> 4 << 8) | u64::from(len)))
         }
-        IpAddr::V6(a) => hasher.hash_one((u128::from(a), prefix.prefix_len())),
-    }
+        IpAddr::V6(a) => {
+            let shift = 128 - u32::from(len);
+            let bits = u128::from(a).checked_shr(shift).unwrap_or(0);
+            (bits as u64, hasher.hash_one((bits >> 4, len)))
+        }
+    };
+    let low = bits & NEIGHBOURS;
+    // The table compares the highest seven bits before it looks at an entry: they must tell neighbours apart, too.
+    ((base & !NEIGHBOURS) | low) ^ (low << (TAG_SHIFT + 3)) ^ (low << TAG_SHIFT)
 }
