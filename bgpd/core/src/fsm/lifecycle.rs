@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bgp_wire::{Notification, cease};
+use bgp_wire::{Notification, cease, code};
 
 use super::conn::{Conn, Phase};
 use super::event::{ConnId, DownReason, Initiator, Message, Output};
+use super::messages::is_not_now;
 use super::peer::{LastError, Peer};
 use super::settings::{Change, PeerSettings, settings_change};
 use super::timer::Timer;
@@ -78,10 +79,7 @@ impl Peer {
             return;
         }
         let reason = DownReason::AutomaticStop(notification.clone());
-        self.last_error = Some(LastError {
-            at: now,
-            reason: reason.clone(),
-        });
+        self.note_error(now, &reason);
         for initiator in [Initiator::Local, Initiator::Remote] {
             self.end(initiator, Some(&notification), reason.clone(), out);
         }
@@ -103,6 +101,7 @@ impl Peer {
                 self.reset_opened(now, &names, out);
                 // What failed before may be what was just corrected: do not let it wait.
                 self.failures = 0;
+                self.unfit = false;
                 if self.timers.is_armed(Timer::IdleHold) {
                     self.continue_with(now, Next::Pause(self.settings.idle_hold_min));
                 }
@@ -390,10 +389,7 @@ impl Peer {
         {
             self.failures = 0;
         }
-        self.last_error = Some(LastError {
-            at: now,
-            reason: reason.clone(),
-        });
+        self.note_error(now, &reason);
         self.end(id.initiator, notification.as_ref(), reason, out);
         if self.conns.iter().all(Option::is_none) {
             self.continue_with(now, next);
@@ -451,6 +447,26 @@ impl Peer {
         }
     }
 
+    /// Keeps what went wrong for status, see [`Peer::last_error`].
+    fn note_error(&mut self, now: Instant, reason: &DownReason) {
+        let (refused, unfit) = match reason {
+            DownReason::OpenRejected(_) => (false, true),
+            DownReason::NotificationReceived(notification) => (
+                is_not_now(notification),
+                notification.code == code::OPEN_MESSAGE,
+            ),
+            _ => (false, false),
+        };
+        if refused && self.unfit {
+            return;
+        }
+        self.unfit = unfit;
+        self.last_error = Some(LastError {
+            at: now,
+            reason: reason.clone(),
+        });
+    }
+
     fn note_failure(
         &mut self,
         now: Instant,
@@ -459,10 +475,7 @@ impl Peer {
         out: &mut Vec<Output>,
     ) {
         self.counters.failed += 1;
-        self.last_error = Some(LastError {
-            at: now,
-            reason: reason.clone(),
-        });
+        self.note_error(now, &reason);
         out.push(Output::AttemptFailed { conn, reason });
     }
 

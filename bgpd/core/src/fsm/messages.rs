@@ -4,12 +4,21 @@ use std::time::Instant;
 
 use bgp_wire::{Family, Notification, Open, RouteRefresh, cease, code, fsm_error, refresh_subtype};
 
-use super::collision::{Speaker, Verdict, resolve};
+use super::collision::{Speaker, Verdict, patience, resolve};
 use super::conn::Phase;
 use super::event::{ConnId, DownReason, Message, Output};
 use super::lifecycle::Next;
 use super::peer::Peer;
 use crate::negotiation::{Negotiated, negotiate};
+
+/// The peer refuses a connection, not us.
+pub(super) fn is_not_now(notification: &Notification) -> bool {
+    notification.code == code::CEASE
+        && matches!(
+            notification.subcode,
+            cease::CONNECTION_REJECTED | cease::CONNECTION_COLLISION_RESOLUTION
+        )
+}
 
 impl Peer {
     pub(super) fn open(&mut self, now: Instant, id: ConnId, open: &Open, out: &mut Vec<Output>) {
@@ -36,7 +45,7 @@ impl Peer {
                 return;
             }
         };
-        if self.loses_collision(id, &negotiated, out) {
+        if self.loses_collision(now, id, &negotiated, out) {
             return;
         }
         if phase == Phase::DelayOpen {
@@ -54,13 +63,16 @@ impl Peer {
     /// Resolves a collision with the other connection, if there is one; true when this one was closed.
     fn loses_collision(
         &mut self,
+        now: Instant,
         id: ConnId,
         negotiated: &Negotiated,
         out: &mut Vec<Output>,
     ) -> bool {
-        let Some(other) = self.phase_of(id.initiator.other()) else {
+        let Some(other) = &self.conns[id.initiator.other() as usize] else {
             return false;
         };
+        let silence = now.saturating_duration_since(other.last_message);
+        let silent = silence > patience(negotiated.hold_time);
         let us = Speaker {
             id: self.settings.local_id,
             asn: self.settings.local_as,
@@ -69,7 +81,7 @@ impl Peer {
             id: negotiated.peer_id,
             asn: negotiated.peer_as,
         };
-        let loser = match resolve(us, peer, id.initiator, other) {
+        let loser = match resolve(us, peer, id.initiator, other.phase, silent) {
             Verdict::KeepBoth => return false,
             Verdict::CloseThis => id.initiator,
             Verdict::CloseOther => id.initiator.other(),
@@ -107,6 +119,7 @@ impl Peer {
             });
         }
         self.established_at = Some(now);
+        self.unfit = false;
         self.counters.established += 1;
         self.write_progress(now, id);
     }
@@ -175,12 +188,7 @@ impl Peer {
         self.counters.notifications_in += 1;
         // "Not now" before the session is up. Two peers that both answered it with a pause, in which they refuse
         // connections, would keep refusing each other in turn; so the one that was told goes on listening.
-        let not_now = phase < Phase::Established
-            && notification.code == code::CEASE
-            && matches!(
-                notification.subcode,
-                cease::CONNECTION_REJECTED | cease::CONNECTION_COLLISION_RESOLUTION
-            );
+        let not_now = phase < Phase::Established && is_not_now(&notification);
         let next = if not_now { Next::Listen } else { Next::Damp };
         self.fail(
             now,

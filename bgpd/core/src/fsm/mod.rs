@@ -20,7 +20,9 @@
 //!   leads to Active.
 //! - OpenConfirm keeps a hold timer even when the Hold Time is zero.
 //! - Any whole message restarts the hold timer, ROUTE-REFRESH included; unread bytes do for a bounded time.
-//! - Collisions are also resolved against OpenSent, see `collision`.
+//! - Collisions are also resolved against OpenSent, see `collision`. A connection of ours on which the peer says
+//!   nothing loses to one on which it does after ten seconds, or a third of a shorter Hold Time, whatever the
+//!   identifiers.
 //! - Idle ends by itself: the pause after a failure doubles from `idle_hold_min` to `idle_hold_max` and starts over
 //!   after a session of a minute.
 

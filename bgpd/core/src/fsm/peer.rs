@@ -79,6 +79,9 @@ pub struct Peer {
     state: State,
     since: Instant,
     pub(super) last_error: Option<LastError>,
+    /// The last error says what does not fit in the settings of the two ends, and neither a session nor other
+    /// settings came since.
+    pub(super) unfit: bool,
 }
 
 impl Peer {
@@ -99,6 +102,7 @@ impl Peer {
             state: State::Idle,
             since: now,
             last_error: None,
+            unfit: false,
         }
     }
 
@@ -208,7 +212,9 @@ impl Peer {
         &self.counters
     }
 
-    /// Why the last session or attempt failed; survives the next success.
+    /// Why the last session or attempt failed; survives the next success. A peer that refuses a connection does not
+    /// replace what does not fit in the OPENs: two peers that reject each other's OPEN also refuse each other's
+    /// connections during their pauses.
     pub fn last_error(&self) -> Option<&LastError> {
         self.last_error.as_ref()
     }

@@ -1,7 +1,7 @@
 //! RFC 4271 §6.8: which connection stays, at the end that a [`Bench`] shows. `pair` looks at both ends.
 
 use super::*;
-use crate::fsm::collision::{Speaker, Verdict, resolve};
+use crate::fsm::collision::{Speaker, Verdict, patience, resolve};
 use crate::fsm::conn::Phase;
 
 /// Our router id is 10.0.0.1, or 10.0.0.3 to be above the peer's 10.0.0.2.
@@ -72,7 +72,7 @@ fn the_connection_of_the_higher_identifier_stays() {
 fn the_as_number_breaks_a_tie() {
     let id = Ipv4Addr::new(10, 0, 0, 1);
     let (low, high) = (Speaker { id, asn: 65001 }, Speaker { id, asn: 65002 });
-    let confirmed = |us, peer, this| resolve(us, peer, this, Phase::OpenConfirm);
+    let confirmed = |us, peer, this| resolve(us, peer, this, Phase::OpenConfirm, false);
     assert_eq!(confirmed(high, low, Initiator::Local), Verdict::CloseOther);
     assert_eq!(confirmed(high, low, Initiator::Remote), Verdict::CloseThis);
     assert_eq!(confirmed(low, high, Initiator::Local), Verdict::CloseThis);
@@ -86,6 +86,100 @@ fn the_as_number_breaks_a_tie() {
         Verdict::CloseOther,
         "identifiers come first, as numbers"
     );
+}
+
+#[test]
+fn every_verdict() {
+    let speaker = |last| Speaker {
+        id: Ipv4Addr::new(10, 0, 0, last),
+        asn: 65001,
+    };
+    let check = |above: bool, this, other, silent, expected| {
+        let (us, peer) = (speaker(if above { 3 } else { 1 }), speaker(2));
+        let context = format!("above {above}, OPEN on {this:?}, other {other:?}, silent {silent}");
+        assert_eq!(
+            resolve(us, peer, this, other, silent),
+            expected,
+            "{context}"
+        );
+    };
+    use Initiator::{Local, Remote};
+    use Phase::{Connecting, DelayOpen, Established, OpenConfirm, OpenSent};
+    use Verdict::{CloseOther, CloseThis, KeepBoth};
+    for silent in [false, true] {
+        for (above, this) in [
+            (true, Local),
+            (true, Remote),
+            (false, Local),
+            (false, Remote),
+        ] {
+            let wins = above == (this == Local);
+            let by_identifier = if wins { CloseOther } else { CloseThis };
+            check(above, this, Established, silent, CloseThis);
+            check(above, this, OpenConfirm, silent, by_identifier);
+            for idle in [Connecting, DelayOpen] {
+                let expected = if this == Remote { CloseOther } else { KeepBoth };
+                check(above, this, idle, silent, expected);
+            }
+        }
+        check(true, Local, OpenSent, silent, CloseOther);
+        check(false, Remote, OpenSent, silent, CloseOther);
+        check(false, Local, OpenSent, silent, KeepBoth);
+    }
+    // Only here does silence count: a connection of ours that would win.
+    check(true, Remote, OpenSent, false, CloseThis);
+    check(true, Remote, OpenSent, true, CloseOther);
+}
+
+#[test]
+fn patience_follows_short_hold_times() {
+    for (hold_time, expected) in [(0, 10), (3, 1), (9, 3), (30, 10), (90, 10), (65535, 10)] {
+        assert_eq!(patience(secs(hold_time)), secs(expected), "{hold_time}");
+    }
+}
+
+/// We are above the peer, and our OPEN went out `after` before the peer's came in on its own connection.
+#[test]
+fn our_silent_connection_loses_when_patience_ends() {
+    let check = |hold_time: u16, after: Duration, expected: &str| {
+        let (mut bench, _) = Bench::connected(PeerSettings {
+            hold_time,
+            ..ours(true)
+        });
+        bench.pass(after);
+        let (conn, line) = bench.accept();
+        assert_eq!(line, "in OPEN");
+        let open = peer_open();
+        let line = bench.input(Input::Open { conn, open });
+        assert_eq!(line, expected, "hold time {hold_time}, after {after:?}");
+        assert_eq!(bench.peer.last_error(), None, "a collision is not an error");
+    };
+    let (refused, taken) = ("in 6/7, in close", "out 6/7, out close, in KEEPALIVE");
+    let millis = Duration::from_millis;
+    check(90, secs(0), refused);
+    check(90, secs(10), refused);
+    check(90, millis(10_001), taken);
+    check(90, secs(239), taken);
+    check(0, secs(10), refused);
+    check(0, secs(11), taken);
+    check(9, secs(3), refused);
+    check(9, millis(3_001), taken);
+}
+
+/// What came last counts, and the OPEN itself is a word of the peer.
+#[test]
+fn our_connection_that_spoke_late_still_wins() {
+    let (mut bench, outgoing) = Bench::connected(ours(true));
+    bench.pass(secs(60));
+    let (incoming, _) = bench.accept();
+    let open = peer_open;
+    let (conn, first) = (outgoing, open());
+    assert_eq!(
+        bench.input(Input::Open { conn, open: first }),
+        "in 6/7, in close, out KEEPALIVE"
+    );
+    let (conn, second) = (incoming, open());
+    assert_eq!(bench.input(Input::Open { conn, open: second }), "");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! their order, and time only moves from event to event.
 
 use super::*;
+use crate::fsm::conn::Phase;
 use crate::fsm::timer::Jitter;
 
 /// One TCP connection; index 0 of the arrays is peer A's end.
@@ -11,6 +12,8 @@ struct Link {
     closed: [bool; 2],
     /// When the last thing towards each end arrives.
     last: [Instant; 2],
+    /// Nothing arrives any more, and nobody is told.
+    silent: bool,
 }
 
 enum Arrival {
@@ -75,6 +78,7 @@ impl Pair {
                         ids,
                         closed: [false; 2],
                         last: [self.now; 2],
+                        silent: false,
                     };
                     self.links.push(link);
                     self.launch(self.links.len() - 1, 1 - end, Arrival::Syn);
@@ -120,7 +124,7 @@ impl Pair {
     }
 
     fn arrive(&mut self, link: usize, to: usize, what: Arrival) {
-        if self.cut || self.links[link].closed[to] {
+        if self.cut || self.links[link].silent || self.links[link].closed[to] {
             return;
         }
         let (local, remote) = (addr(1), addr(2));
@@ -260,6 +264,75 @@ fn a_start_at_any_moment_of_the_other_s_attempt_works_too() {
     }
 }
 
+/// Latency up to the patience with a silent connection, and a round trip up to it when OPENs are held back.
+#[test]
+fn slow_networks_cost_no_session() {
+    let check = |delay: Duration, hold_time, delay_open, seed: u64| {
+        let (mut a, mut b) = match seed % 2 {
+            0 => with_ids(1, 2),
+            _ => with_ids(2, 1),
+        };
+        for settings in [&mut a, &mut b] {
+            settings.hold_time = hold_time;
+            settings.connect_retry = secs(25);
+            settings.delay_open = delay_open;
+        }
+        let context = format!("{delay:?}, hold time {hold_time}, {delay_open:?}, seed {seed}");
+        let mut pair = Pair::started(a, b, seed, delay);
+        pair.run(secs(600));
+        pair.assert_one_session(&context);
+        assert_eq!((pair.ups, pair.downs), ([1, 1], [0, 0]), "{context}");
+    };
+    let millis = Duration::from_millis;
+    for seed in 0..200 {
+        for delay in [3_000, 7_000, 10_000] {
+            check(millis(delay), 90, None, seed);
+        }
+        check(millis(5_000), 90, Some(secs(30)), seed);
+        check(millis(3_000), 9, None, seed);
+    }
+}
+
+#[test]
+fn a_peer_behind_our_half_open_connection_comes_back_soon() {
+    let mut seen = 0;
+    for seed in 0..200 {
+        let (mut a, b) = with_ids(2, 1);
+        a.hold_time = [9, 90, 0][seed as usize % 3];
+        let patience = [3, 10, 10][seed as usize % 3];
+        let mut pair = Pair::new(a, b, seed, Duration::from_millis(40));
+        pair.feed(1, Input::ManualStart);
+        pair.feed(0, Input::ManualStart);
+        let ours = |pair: &Pair| pair.peers[0].phase_of(Initiator::Local);
+        while ours(&pair) == Some(Phase::Connecting) {
+            pair.run(Duration::from_millis(1));
+        }
+        if ours(&pair) != Some(Phase::OpenSent) {
+            // The peer's own connection was faster.
+            continue;
+        }
+        seen += 1;
+        // Our OPEN is out, and nothing arrives any more on the connection that it is on.
+        let ours = pair.links.iter_mut().filter(|link| link.dialler == 0);
+        ours.for_each(|link| link.silent = true);
+        if seed % 2 == 0 {
+            // The peer itself has forgotten about them.
+            let (_, settings) = with_ids(2, 1);
+            pair.links.iter_mut().for_each(|link| {
+                link.silent = true;
+                link.closed[1] = true;
+            });
+            pair.peers[1] = Peer::new(settings, pair.now, seed);
+            pair.feed(1, Input::ManualStart);
+        }
+        // One attempt is refused just before patience ends, the next comes with the ConnectRetryTimer.
+        pair.run(secs(patience + 6));
+        pair.assert_one_session(&format!("seed {seed}"));
+        assert_eq!((pair.ups, pair.downs), ([1, 1], [0, 0]), "seed {seed}");
+    }
+    assert!(seen > 20, "only {seen} of the runs got there");
+}
+
 #[test]
 fn open_delayed_on_both_sides_works() {
     for seed in 0..100 {
@@ -326,4 +399,29 @@ fn a_wrong_as_is_retried_ever_more_slowly() {
         (60..1500).contains(&attempts),
         "{attempts} attempts in an hour"
     );
+}
+
+#[test]
+fn status_says_all_the_time_that_the_as_is_wrong() {
+    for seed in 0..50 {
+        let (mut a, mut b) = with_ids(1, 2);
+        a.set_remote(65009);
+        // Either both reject the other's OPEN, or one is told by the other.
+        if seed % 2 == 0 {
+            b.set_remote(65008);
+        }
+        let mut pair = Pair::started(a, b, seed, Duration::from_millis(5));
+        pair.run(secs(5));
+        for _ in 0..300 {
+            pair.run(secs(1));
+            for peer in &pair.peers {
+                let words = peer.last_error().map(|error| error.reason.to_string());
+                let words = words.unwrap_or_default();
+                let says_it = words.contains("is configured") || words.contains("Bad Peer AS");
+                assert!(says_it, "seed {seed}: {words}");
+            }
+        }
+        let refused = pair.peers.iter().map(|peer| peer.counters().refused);
+        assert!(refused.sum::<u64>() > 0, "seed {seed}: pauses overlap");
+    }
 }

@@ -207,6 +207,52 @@ fn a_corrected_setting_does_not_wait_for_the_pause() {
 }
 
 #[test]
+fn a_refused_connection_does_not_hide_what_does_not_fit() {
+    let rejected = || {
+        let (mut bench, conn) = Bench::connected(PeerSettings {
+            remote: RemoteAs::Asn(65009),
+            ..settings()
+        });
+        let open = peer_open();
+        bench.input(Input::Open { conn, open });
+        bench
+    };
+    let refuse = |bench: &mut Bench, subcode| {
+        while bench.peer.state() != State::Connect {
+            bench.pass(secs(1));
+        }
+        let conn = bench.dialled();
+        let (local, remote) = (addr(1), addr(2));
+        bench.input(Input::TcpConnected {
+            conn,
+            local,
+            remote,
+        });
+        let notification = Notification::cease(subcode);
+        bench.input(Input::Notification { conn, notification });
+        let error = bench.peer.last_error().map(|error| error.reason.label());
+        error.unwrap_or_default()
+    };
+    for kept in [5, 7] {
+        assert_eq!(refuse(&mut rejected(), kept), "open_rejected");
+    }
+    assert_eq!(refuse(&mut rejected(), 2), "notification_received");
+
+    let mut bench = rejected();
+    bench.input(Input::SettingsChanged(Box::new(settings())));
+    let label = refuse(&mut bench, 5);
+    assert_eq!(label, "notification_received", "that was corrected");
+
+    let mut bench = rejected();
+    let conn = bench.dialled();
+    let reason = String::new();
+    assert_eq!(bench.input(Input::TcpClosed { conn, reason }), "");
+    assert_eq!(refuse(&mut bench, 5), "open_rejected");
+    let conn = bench.dialled();
+    assert!(bench.peer.conn(conn).is_none(), "the refused one is gone");
+}
+
+#[test]
 fn a_live_setting_takes_effect_without_a_reset() {
     let (mut bench, conn) = Bench::established(settings());
     let changed = PeerSettings {
