@@ -4,7 +4,7 @@
 //! the last creation time given. A change's number is the revision that the object got by it.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp as Moment;
 use roadbed_api::{Kind, Metadata, Object};
@@ -22,6 +22,8 @@ use crate::watch::{BATCH, Change, Pulled};
 pub(crate) const HISTORY: i64 = 4096;
 /// How long an operation waits for another process's write.
 pub(crate) const BUSY: Duration = Duration::from_secs(5);
+/// Pause between attempts that SQLite does not make by itself.
+const RETRY: Duration = Duration::from_millis(10);
 /// Layout of the tables; a file with a higher one is refused.
 const SCHEMA: i64 = 1;
 /// `RdBd`, where SQLite keeps whose file it is.
@@ -77,6 +79,20 @@ pub(crate) struct Db {
 impl Db {
     /// Opens the file at the path; creates file and tables when asked to.
     pub(crate) fn open(path: &Path, create: bool, history: i64) -> Result<Self, Fault> {
+        let deadline = Instant::now() + BUSY;
+        loop {
+            match Self::open_once(path, create, history) {
+                // The switch to WAL, and the first look at a WAL, answer "busy" at once when another process does the
+                // same: SQLite's own waiting does not cover them.
+                Err(Fault::Sql(error)) if is_busy(&error) && Instant::now() < deadline => {
+                    std::thread::sleep(RETRY);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn open_once(path: &Path, create: bool, history: i64) -> Result<Self, Fault> {
         let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
         let mut conn = Connection::open_with_flags(path, flags)?;
@@ -223,6 +239,14 @@ impl Db {
         };
         Ok(Pulled { changes, upto })
     }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+    matches!(
+        error.sqlite_error_code(),
+        Some(DatabaseBusy | DatabaseLocked)
+    )
 }
 
 /// Makes tables in an empty file; leaves a filled one as it is.
