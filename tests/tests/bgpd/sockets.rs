@@ -255,7 +255,8 @@ fn ttl_security_is_asked_of_both() {
     stays_down(&speaker(&pair, "ttlSecurityHops = 1"));
     let pair = Pair::new();
     let _bird = bird(&pair, "ttl security on;");
-    stays_down(&speaker(&pair, ""));
+    // BIRD dials: on a connection that it accepts, what arrives before it has set the bound still counts.
+    stays_down(&speaker(&pair, "passive = true"));
 }
 
 #[test]
