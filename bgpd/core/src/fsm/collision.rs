@@ -12,7 +12,7 @@
 //!
 //! The first case has an end. An OPEN on a connection that the peer opened proves that the peer lives; a connection of
 //! ours on which it has not said a word for [`patience`] is then half-open, and would refuse every attempt of the peer
-//! for the four minutes that an OPEN may take. It loses, whatever the identifiers. The peer counts on it only if a
+//! for the half minute that an OPEN may take. It loses, whatever the identifiers. The peer counts on it only if a
 //! round trip takes longer than that: it sends its OPEN when it takes the connection, at the latest when ours arrives.
 
 use std::net::Ipv4Addr;

@@ -7,8 +7,10 @@ use super::event::{ConnId, State};
 use super::timer::{Timer, Timers};
 use crate::negotiation::Negotiated;
 
-/// How long a peer may take to send its OPEN; RFC 4271 §8.2.2 suggests four minutes.
-pub(crate) const OPEN_HOLD_TIME: Duration = Duration::from_secs(240);
+/// How long a peer may take to send its OPEN. RFC 4271 §8.2.2 suggests four minutes and leaves it open. While one of our
+/// own connections waits, no other is dialled: two ends that each hold a silent one would stay apart for that long.
+/// Above the round trips that a TCP connection survives, and an OPEN that is held back comes once ours is there.
+pub(crate) const OPEN_HOLD_TIME: Duration = Duration::from_secs(30);
 
 /// Unread bytes may stand for a message for this many Hold Times since the last whole one. Enough for any pause of
 /// ours, and the end for a peer that trickles one byte at a time.
@@ -87,8 +89,8 @@ impl Conn {
         }
     }
 
-    /// Bytes wait in the socket. Returns whether they counted as life. They do not before the OPENs agree: four
-    /// minutes are long enough.
+    /// Bytes wait in the socket. Returns whether they counted as life. They do not before the OPENs agree:
+    /// half a minute is long enough.
     pub(crate) fn bytes_waiting(&mut self, now: Instant) -> bool {
         let limit = self.last_message + self.hold_time() * UNREAD_HOLD_TIMES;
         let counts =

@@ -15,7 +15,7 @@
 //!   other connection is there.
 //! - A failed TCP connect goes to Active, not Idle: the peer's own attempt must find us listening.
 //! - The ConnectRetryTimer keeps running while the only connection is one that the peer opened and sent no OPEN on,
-//!   so a half-open leftover cannot hold the peer down for the four minutes that an OPEN may take.
+//!   so a half-open leftover cannot hold the peer down for the half minute that an OPEN may take.
 //! - A NOTIFICATION is never answered. Cease with Connection Rejected or Collision Resolution before Established
 //!   leads to Active.
 //! - OpenConfirm keeps a hold timer even when the Hold Time is zero.

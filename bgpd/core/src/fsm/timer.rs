@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub enum Timer {
     /// Nothing could be written for the whole SendHoldTime although there was something to write (RFC 9687).
     SendHold,
-    /// The peer was silent for the negotiated Hold Time, or did not send its OPEN within four minutes.
+    /// The peer was silent for the negotiated Hold Time, or did not send its OPEN within half a minute.
     Hold,
     /// The OPEN was held back long enough (RFC 4271 §8.1.1, DelayOpen).
     DelayOpen,

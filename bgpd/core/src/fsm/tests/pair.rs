@@ -333,6 +333,38 @@ fn a_peer_behind_our_half_open_connection_comes_back_soon() {
     assert!(seen > 20, "only {seen} of the runs got there");
 }
 
+/// Each end has sent its OPEN on a connection of its own that the other end has forgotten. Neither dials while it waits.
+#[test]
+fn two_ends_that_wait_on_dead_connections_find_each_other_within_a_minute() {
+    for seed in 0..100 {
+        let (a, b) = with_ids(1, 2);
+        let mut pair = Pair::new(a, b, seed, Duration::from_millis(40));
+        for end in 0..2 {
+            pair.feed(end, Input::ManualStart);
+            let dialled = pair.peers[end].last_dialled;
+            let conn = ConnId {
+                initiator: Initiator::Local,
+                generation: dialled,
+            };
+            let (local, remote) = (addr(1), addr(2));
+            pair.feed(
+                end,
+                Input::TcpConnected {
+                    conn,
+                    local,
+                    remote,
+                },
+            );
+        }
+        pair.links.iter_mut().for_each(|link| link.silent = true);
+        pair.run(secs(29));
+        assert_eq!(pair.states(), [State::OpenSent; 2], "seed {seed}");
+        pair.run(secs(31));
+        pair.assert_one_session(&format!("seed {seed}"));
+        assert_eq!((pair.ups, pair.downs), ([1, 1], [0, 0]), "seed {seed}");
+    }
+}
+
 #[test]
 fn open_delayed_on_both_sides_works() {
     for seed in 0..100 {

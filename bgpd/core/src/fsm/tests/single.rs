@@ -60,7 +60,7 @@ fn hold_time_zero_means_no_timers_but_not_in_open_confirm() {
     let left = bench.quiet_for();
     assert_eq!(
         left,
-        Some(secs(240)),
+        Some(secs(30)),
         "OpenConfirm ends even without a hold time"
     );
     bench.input(Input::Keepalive { conn });
