@@ -131,6 +131,8 @@ pub enum NotSent {
     IbgpToIbgp,
     /// The peer's role forbids it: ONLY_TO_CUSTOMER (RFC 9234 §5).
     Role,
+    /// It is sent a default route of ours instead.
+    OwnDefault,
     /// The session has not negotiated the family, or we have no next hop of our own for it.
     NoOutlet,
     /// It is still to be worked out, or a rule of the session's forbids it.
@@ -182,6 +184,7 @@ impl fmt::Display for NotSent {
             }
             NotSent::IbgpToIbgp => f.write_str("learned over iBGP, and so is not told over iBGP"),
             NotSent::Role => f.write_str("ONLY_TO_CUSTOMER and the peer's role (RFC 9234)"),
+            NotSent::OwnDefault => f.write_str("defaultOriginate: our own is sent instead"),
             NotSent::NoOutlet => {
                 f.write_str("family not negotiated, or no next hop of our own for it")
             }
@@ -277,8 +280,14 @@ impl Rib {
             return;
         }
         let verdicts = best::explain(&self.candidates(entry));
+        let own = outlet
+            .flatten()
+            .is_some_and(|outlet| outlet.own_default(&entry.prefix));
         for (i, (path, verdict)) in entry.paths.iter().zip(verdicts).enumerate() {
-            let is_best = entry.best.map(usize::from) == Some(i);
+            let goes = match own {
+                true => path.flags.has(PathFlags::ON_DEMAND),
+                false => entry.best.map(usize::from) == Some(i),
+            };
             let peer = self.peers.get(path.peer).map(|p| &p.up.name);
             if let Side::Received(name) = &query.side
                 && peer != Some(name)
@@ -287,8 +296,9 @@ impl Rib {
             }
             let sent = match outlet {
                 None => None,
-                Some(_) if !is_best && query.near.is_none() => continue,
-                Some(_) if !is_best => Some(Err(NotSent::NotBest)),
+                Some(_) if !goes && query.near.is_none() => continue,
+                Some(_) if !goes && own => Some(Err(NotSent::OwnDefault)),
+                Some(_) if !goes => Some(Err(NotSent::NotBest)),
                 Some(None) => Some(Err(NotSent::NoOutlet)),
                 Some(Some(outlet)) => Some(match sent {
                     Some(attrs) => Ok(self.sent(attrs)),

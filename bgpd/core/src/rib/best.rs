@@ -55,6 +55,8 @@ pub enum Ineligible {
     Leak,
     /// The import policy rejects it.
     Filtered,
+    /// It is for peers that are sent a default route, and for nobody else.
+    OnDemand,
 }
 
 /// A step of the decision.
@@ -130,6 +132,9 @@ impl fmt::Display for Verdict {
             }
             Verdict::Ineligible(Ineligible::Filtered) => {
                 f.write_str("not eligible: rejected by import policy")
+            }
+            Verdict::Ineligible(Ineligible::OnDemand) => {
+                f.write_str("not eligible: for peers with defaultOriginate alone")
             }
         }
     }

@@ -164,7 +164,7 @@ impl Rib {
             );
             let judged = self.peers.get(path.peer).map(|p| {
                 let up = &p.up;
-                up.relation.receive(&attributes, up.ebgp(), up.remote_as)
+                up.relation.receive(&attributes, up.local_as, up.remote_as)
             });
             let received = (path.received, judged.unwrap_or(Received::Same));
             let mut import = self.import_of(path.peer, received, &attributes, next_hop, out);

@@ -20,6 +20,7 @@ mod groups;
 mod ids;
 mod import;
 mod nexthops;
+mod originate;
 mod peers;
 mod relation;
 mod table;
@@ -47,7 +48,7 @@ pub use adj_out::{
 };
 pub use ids::{PeerId, SessionId, TableId};
 pub use nexthops::NextHopState;
-pub use relation::{NextHopMode, Relation};
+pub use relation::{DefaultOriginate, Migration, NextHopMode, Relation};
 pub use view::{FamilyCounters, PathView, RibSummary};
 
 use attrs::AttrTable;
@@ -234,6 +235,8 @@ pub struct Rib {
     garbage: Vec<AttrId>,
     /// Whether learned best paths go to the kernel.
     install: bool,
+    /// Default routes are there for exactly the groups that ask for one.
+    defaults_checked: bool,
     now: u32,
 }
 
@@ -253,6 +256,7 @@ impl Rib {
             retained: HashMap::new(),
             garbage: Vec::new(),
             install: true,
+            defaults_checked: true,
             now: 0,
             config,
         }
@@ -281,6 +285,7 @@ impl Rib {
             Event::Tick => {}
         }
         self.expire_retained();
+        self.check_defaults(out);
     }
 
     /// When [`Event::Tick`] is due next, in seconds of the driver's clock.

@@ -1,11 +1,12 @@
 //! What a peer is to us beyond its AS number, and what that does to routes from it and to it: reflection (RFC 4456), roles
-//! (RFC 9234), graceful shutdown (RFC 8326), AS_SET (RFC 9774), and the rewrites that operators ask for.
+//! (RFC 9234), graceful shutdown (RFC 8326), AS migration (RFC 7705), AS_SET (RFC 9774), and the rewrites that operators
+//! ask for.
 //!
 //! Pure functions over attributes; the RIB calls them once per attribute set, never per route.
 
 use std::net::Ipv4Addr;
 
-use bgp_wire::{AttributeEditor, PathAttributes};
+use bgp_wire::{AttributeEditor, PathAttributes, community};
 
 use crate::negotiation::Role;
 use crate::otc;
@@ -25,6 +26,26 @@ pub enum NextHopMode {
     Keep,
 }
 
+/// The session still has our former AS: what AS_PATHs say of that (RFC 7705 §3). For eBGP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Migration {
+    /// The AS that we are in.
+    pub real_as: u32,
+    /// Leaves the former AS out of what is received: others see the peer directly behind us.
+    pub no_prepend: bool,
+    /// Leaves our AS out of what is sent: the peer sees the former AS alone.
+    pub replace_as: bool,
+}
+
+/// When a peer is sent a default route of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DefaultOriginate {
+    /// Always.
+    Always,
+    /// While there is a best path to a default route here.
+    IfPresent,
+}
+
 /// What is configured or negotiated of a peer, as far as routes are concerned. The default is a plain peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Relation {
@@ -42,6 +63,13 @@ pub struct Relation {
     pub role: Option<Role>,
     /// The peer understands BoRR and EoRR (RFC 7313).
     pub enhanced_refresh: bool,
+    /// The AS of the session is not ours any more.
+    pub migration: Option<Migration>,
+    /// The session is about to be taken down: routes from the peer and routes to it become the last resort (RFC 8326).
+    pub graceful_shutdown: bool,
+    /// Whether the peer is sent a default route of ours, whatever the export policy says, in the order of
+    /// [`bgp_wire::Family::ALL`].
+    pub default_originate: [Option<DefaultOriginate>; 2],
 }
 
 /// The part of a relation that changes what is sent: peers that differ in it are in different update groups.
@@ -53,6 +81,10 @@ pub(super) struct Outbound {
     as_override: Option<u32>,
     remove_private_as: bool,
     role: Option<Role>,
+    /// The AS to put behind the session's.
+    real_as: Option<u32>,
+    graceful_shutdown: bool,
+    pub(super) default_originate: [Option<DefaultOriginate>; 2],
 }
 
 /// What becomes of received attributes.
@@ -76,17 +108,23 @@ impl Relation {
             as_override: (self.as_override && ebgp).then_some(remote_as),
             remove_private_as: self.remove_private_as && ebgp,
             role: self.role.filter(|_| ebgp),
+            real_as: self
+                .migration
+                .filter(|migration| ebgp && !migration.replace_as)
+                .map(|migration| migration.real_as),
+            graceful_shutdown: self.graceful_shutdown,
+            default_originate: self.default_originate,
         }
     }
 
-    /// Judges attributes from this peer.
+    /// Judges attributes from this peer, in AS `remote_as`; `local_as` is ours towards it.
     pub(super) fn receive(
         &self,
         attributes: &PathAttributes,
-        ebgp: bool,
+        local_as: u32,
         remote_as: u32,
     ) -> Received {
-        if !ebgp {
+        if local_as == remote_as {
             return Received::Same;
         }
         let hot = attributes.hot();
@@ -102,7 +140,12 @@ impl Relation {
                 verdict.apply(editor.get_or_insert_with(|| attributes.edit()));
             }
         }
-        if hot.graceful_shutdown {
+        if self.migration.is_some_and(|m| !m.no_prepend) {
+            editor
+                .get_or_insert_with(|| attributes.edit())
+                .prepend_as(local_as, 1);
+        }
+        if hot.graceful_shutdown || self.graceful_shutdown {
             // RFC 8326 §4: the least wanted of all, so that traffic moves before the session goes.
             editor
                 .get_or_insert_with(|| attributes.edit())
@@ -113,8 +156,32 @@ impl Relation {
 }
 
 impl Outbound {
-    /// Rewrites the AS_PATH before our own AS goes in front of it.
-    pub(super) fn rewrite_as_path(
+    /// Rewrites the AS_PATH for an external peer and puts our own AS in front of it.
+    pub(super) fn leave_as(
+        &self,
+        attributes: &PathAttributes,
+        local_as: u32,
+        editor: &mut AttributeEditor,
+    ) {
+        self.rewrite_as_path(attributes, local_as, editor);
+        if let Some(real_as) = self.real_as {
+            editor.prepend_as(real_as, 1);
+        }
+        editor.prepend_as(local_as, 1);
+    }
+
+    /// Makes what is sent the last resort of a peer that is about to lose us (RFC 8326 §4).
+    pub(super) fn drain(&self, ebgp: bool, editor: &mut AttributeEditor) {
+        if !self.graceful_shutdown {
+            return;
+        }
+        editor.add_community(community::GRACEFUL_SHUTDOWN);
+        if !ebgp {
+            editor.set_local_pref(Some(0));
+        }
+    }
+
+    fn rewrite_as_path(
         &self,
         attributes: &PathAttributes,
         local_as: u32,

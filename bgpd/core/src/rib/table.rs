@@ -40,6 +40,8 @@ impl PathFlags {
     const SOURCE_SHIFT: u16 = 2;
     /// A route leak (RFC 9234 §5).
     pub(crate) const LEAK: u16 = 1 << 4;
+    /// A local route for peers that ask for it; never chosen.
+    pub(crate) const ON_DEMAND: u16 = 1 << 5;
     const EPOCH_SHIFT: u16 = 8;
 
     pub(crate) fn has(self, flag: u16) -> bool {
@@ -102,6 +104,12 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn best_path(&self) -> Option<&Path> {
         self.best.and_then(|i| self.paths.get(usize::from(i)))
+    }
+
+    /// The local route for peers that ask for it.
+    pub(crate) fn on_demand(&self) -> Option<&Path> {
+        let mut paths = self.paths.iter();
+        paths.find(|path| path.flags.has(PathFlags::ON_DEMAND))
     }
 
     pub(crate) fn position(&self, peer: PeerId, path_id: u32) -> Option<usize> {

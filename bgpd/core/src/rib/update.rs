@@ -1,16 +1,14 @@
-//! Paths in and out of the tables: what UPDATEs and local origination do, and the choice of the best path after each.
+//! Paths in and out of the tables: what UPDATEs do, and the choice of the best path after each.
 
-use bgp_wire::{AttributeEditor, Family, NextHop, Nlri, Origin, PathAttributes};
-use ipnet::IpNet;
+use bgp_wire::{Family, NextHop, Nlri, PathAttributes};
 use smallvec::SmallVec;
 
 use super::best::{self, Candidate, Ineligible};
-use super::ids::{AttrId, NextHopId, PeerId, PrefixId, SessionId, TableId};
+use super::ids::{AttrId, NextHopId, PeerId, PrefixId, SessionId};
 use super::nexthops::NextHopState;
 use super::relation::Received;
 use super::table::{Entry, MAX_PATHS, Path, PathFlags};
 use super::{FamilyUpdate, Output, Rib, TableIndex, TableKey};
-use crate::policy::RouteSource;
 
 /// LOCAL_PREF of a route that carries none (a common default; RFC 4271 leaves it open).
 pub(super) const DEFAULT_LOCAL_PREF: u32 = 100;
@@ -72,7 +70,7 @@ impl Rib {
             return;
         };
         let up = &peer.up;
-        let judged = up.relation.receive(attributes, up.ebgp(), up.remote_as);
+        let judged = up.relation.receive(attributes, up.local_as, up.remote_as);
         if judged == Received::Refused {
             if let Some(table) = self.find_table(key) {
                 self.withdraw_all(table, announced, peer_id, out);
@@ -95,33 +93,6 @@ impl Rib {
         self.release(received, out);
     }
 
-    pub(super) fn local(
-        &mut self,
-        table: TableId,
-        routes: &[(IpNet, Option<RouteSource>)],
-        out: &mut Vec<Output>,
-    ) {
-        let attributes = AttributeEditor::new(Origin::Igp).build();
-        let (attrs, _) = self.attrs.intern(&attributes, NextHopId::SELF);
-        for (prefix, source) in routes {
-            let prefix = prefix.trunc();
-            let index = self.table_of((table, Family::of(&prefix)));
-            let nlri = Nlri { path_id: 0, prefix };
-            match source {
-                Some(source) => self.announce(
-                    index,
-                    (&nlri, None),
-                    PeerId::LOCAL,
-                    (attrs, attrs),
-                    PathFlags::local(*source),
-                    out,
-                ),
-                None => self.withdraw(index, &nlri, PeerId::LOCAL, out),
-            }
-        }
-        self.release(attrs, out);
-    }
-
     /// Our AS in the AS_PATH (RFC 4271 §9.1.2); our id as ORIGINATOR_ID or in CLUSTER_LIST (RFC 4456 §8).
     pub(super) fn is_loop(&self, peer: PeerId, attributes: &PathAttributes) -> bool {
         let Some(peer) = self.peers.get(peer) else {
@@ -137,7 +108,7 @@ impl Rib {
                 .any(|id| id == self.config.cluster_id)
     }
 
-    fn announce(
+    pub(super) fn announce(
         &mut self,
         table: TableIndex,
         (nlri, known): (&Nlri, Option<PrefixId>),
@@ -205,7 +176,13 @@ impl Rib {
         }
     }
 
-    fn withdraw(&mut self, table: TableIndex, nlri: &Nlri, peer: PeerId, out: &mut Vec<Output>) {
+    pub(super) fn withdraw(
+        &mut self,
+        table: TableIndex,
+        nlri: &Nlri,
+        peer: PeerId,
+        out: &mut Vec<Output>,
+    ) {
         let state = &self.tables[table];
         let found = state.table.find(&nlri.prefix).and_then(|id| {
             let entry = state.table.get(id)?;
@@ -296,6 +273,9 @@ impl Rib {
     fn ineligible(&self, path: &Path) -> Option<Ineligible> {
         if path.flags.has(PathFlags::LOOP) {
             return Some(Ineligible::Loop);
+        }
+        if path.flags.has(PathFlags::ON_DEMAND) {
+            return Some(Ineligible::OnDemand);
         }
         if path.flags.has(PathFlags::LEAK) {
             return Some(Ineligible::Leak);

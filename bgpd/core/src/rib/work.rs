@@ -45,6 +45,7 @@ pub(super) struct Work {
 impl Rib {
     pub(super) fn peer_up(&mut self, up: PeerUp) {
         let Some(id) = self.peers.add(up) else { return };
+        self.defaults_checked = false;
         let Some(peer) = self.peers.get(id) else {
             return;
         };
@@ -75,6 +76,7 @@ impl Rib {
     }
 
     fn leave_groups(&mut self, id: PeerId) {
+        self.defaults_checked = false;
         let gone = self.groups.leave(id, &mut self.garbage);
         // Another group may take the place of one that is gone.
         self.work

@@ -14,8 +14,8 @@ use crate::rib::attrs::AttrTable;
 use crate::rib::ids::{AttrId, NextHopId, PeerId, PrefixId};
 use crate::rib::nexthops::NextHopTable;
 use crate::rib::peers::Peers;
-use crate::rib::relation::{self, NextHopMode};
-use crate::rib::table::Path;
+use crate::rib::relation::{self, DefaultOriginate, NextHopMode};
+use crate::rib::table::{Entry, Path, PathFlags};
 use crate::rib::update::DEFAULT_LOCAL_PREF;
 use crate::rib::{OutMessage, Output, Rib, TableIndex};
 
@@ -27,6 +27,8 @@ struct ExportInput {
     from: From,
     /// The peer, where the group's policy asks for peers.
     peer: PeerId,
+    /// The peers asked for this route: no policy is in the way.
+    asked_for: bool,
 }
 
 /// Where a path comes from, as far as iBGP's rules care.
@@ -87,15 +89,12 @@ impl Rib {
                 cluster_id: self.config.cluster_id,
             };
             for &id in ids {
-                let found = state
-                    .table
-                    .get(id)
-                    .and_then(|e| Some((e.prefix, *e.best_path()?)));
+                let found = state.table.get(id);
+                let found = found.and_then(|e| Some((e.prefix, exporter.leaving(e)?)));
                 let (attrs, source) = match found {
-                    Some((prefix, path)) => {
-                        let input = exporter.input(&path);
+                    Some((prefix, (input, source))) => {
                         let judged = memo.entry(input).or_insert_with(|| exporter.judge(input));
-                        (exporter.finish(judged, input, &prefix), path.peer)
+                        (exporter.finish(judged, input, &prefix), source)
                     }
                     None => (AttrId::NONE, PeerId::LOCAL),
                 };
@@ -156,16 +155,29 @@ impl Exporter<'_> {
                 _ => From::Outside,
             },
             peer: if declared { path.peer } else { PeerId::LOCAL },
+            asked_for: path.flags.has(PathFlags::ON_DEMAND),
         }
+    }
+
+    /// What the group is sent of a prefix: the best path, or a default route of ours that it asked for; and whose it is.
+    fn leaving(&self, entry: &Entry) -> Option<(ExportInput, PeerId)> {
+        let best = entry.best_path();
+        let own = self.group.key.own_default(&entry.prefix);
+        let (path, source) = match own {
+            None => (best?, best?.peer),
+            Some(DefaultOriginate::Always) => (entry.on_demand()?, PeerId::LOCAL),
+            // Not to the peer that the default route here is from.
+            Some(DefaultOriginate::IfPresent) => (entry.on_demand()?, best?.peer),
+        };
+        Some((self.input(path), source))
     }
 
     /// All that the prefix has no part in.
     fn judge(&mut self, input: ExportInput) -> Judged {
         let chain = &self.group.key.export;
-        let verdict = chain
-            .is_declared()
+        let verdict = (chain.is_declared() && !input.asked_for)
             .then(|| chain.attribute_part(&self.view(input)));
-        let passes = verdict.is_some() || chain.export(input.source).is_ok();
+        let passes = verdict.is_some() || input.asked_for || chain.export(input.source).is_ok();
         let plain = if passes && self.may_go(input) {
             let set = self.attrs.get(input.attrs);
             let (attributes, next_hop) = (set.attributes.clone(), set.next_hop);
@@ -259,8 +271,7 @@ impl Exporter<'_> {
         editor.mark_unknown_partial();
         if key.ebgp {
             key.outbound
-                .rewrite_as_path(attributes, key.local_as, &mut editor);
-            editor.prepend_as(key.local_as, 1);
+                .leave_as(attributes, key.local_as, &mut editor);
             editor.set_local_pref(None);
             // A MED is for the neighbouring AS alone (§5.1.4), unless a policy set this one.
             if learned && attributes.hot().med == before.hot().med {
@@ -279,6 +290,7 @@ impl Exporter<'_> {
                 relation::reflect(attributes, bgp_id, self.cluster_id, &mut editor);
             }
         }
+        key.outbound.drain(key.ebgp, &mut editor);
         let inside = matches!(input.from, From::Inside { .. });
         let own = match (changed.next_hop, key.outbound.next_hop) {
             (Some(NextHopChange::Own), _) => true,

@@ -16,10 +16,11 @@ mod walk;
 
 use bgp_wire::{EncodeContext, Family, NextHop};
 use hashbrown::HashMap;
+use ipnet::IpNet;
 
 use super::ids::{AttrId, PeerId, PrefixId};
 use super::peers::Peers;
-use super::relation::Outbound;
+use super::relation::{DefaultOriginate, Outbound};
 use super::update::slot;
 use super::{Output, PeerUp, Rib, TableKey};
 use crate::policy::Chain;
@@ -40,6 +41,13 @@ struct GroupKey {
     outbound: Outbound,
     /// The kind of next hop that members put in: patched at a recorded offset, so only its size matters here.
     next_hop_len: usize,
+}
+
+impl GroupKey {
+    /// Whether the peers are sent a default route of ours in place of the best path to this prefix.
+    fn own_default(&self, prefix: &IpNet) -> Option<DefaultOriginate> {
+        self.outbound.default_originate[slot(self.table.1)].filter(|_| prefix.prefix_len() == 0)
+    }
 }
 
 /// What a group has announced for one prefix.
@@ -241,6 +249,18 @@ impl Groups {
             .filter(|g| g.key.table.1 == family && g.members.iter().any(|m| m.peer == peer))
             .map(|g| g.count - g.by_source.get(&peer).copied().unwrap_or(0))
             .sum()
+    }
+
+    /// The tables that some group wants a default route of ours in.
+    pub(super) fn wanting_default(&self) -> Vec<TableKey> {
+        let groups = self.slots.iter().flatten();
+        let wanting = groups.filter(|g| {
+            let family = slot(g.key.table.1);
+            g.key.outbound.default_originate[family].is_some()
+        });
+        let mut keys: Vec<TableKey> = wanting.map(|g| g.key.table).collect();
+        keys.dedup();
+        keys
     }
 
     /// How many groups there are.

@@ -40,6 +40,11 @@ impl Outlet<'_> {
             .then_some(announced.attrs)
     }
 
+    /// Whether the peer is sent a default route of ours in place of the best path to this prefix.
+    pub(in crate::rib) fn own_default(&self, prefix: &IpNet) -> bool {
+        self.group.key.own_default(prefix).is_some()
+    }
+
     /// Why the peer is not sent this best path.
     pub(in crate::rib) fn why_not(&self, leaving: &Leaving<'_>) -> NotSent {
         let (key, hot) = (&self.group.key, leaving.route.attributes.hot());
