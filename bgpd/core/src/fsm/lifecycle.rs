@@ -89,9 +89,13 @@ impl Peer {
     pub(super) fn change_settings(
         &mut self,
         now: Instant,
-        settings: PeerSettings,
+        mut settings: PeerSettings,
         out: &mut Vec<Output>,
     ) {
+        if settings.is_swapped(&self.settings) {
+            // The peer has taught us which of the two it knows.
+            settings.swap_local_as();
+        }
         let change = settings_change(&self.settings, &settings);
         self.settings = settings;
         match change {

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use bgp_wire::{Family, Notification, Open, RouteRefresh, cease, code, fsm_error, refresh_subtype};
+use bgp_wire::{
+    Family, Notification, Open, RouteRefresh, cease, code, fsm_error, open_error, refresh_subtype,
+};
 
 use super::collision::{Speaker, Verdict, patience, resolve};
 use super::conn::Phase;
@@ -18,6 +20,11 @@ pub(super) fn is_not_now(notification: &Notification) -> bool {
             notification.subcode,
             cease::CONNECTION_REJECTED | cease::CONNECTION_COLLISION_RESOLUTION
         )
+}
+
+/// The peer does not know us by the AS number of our OPEN.
+fn is_bad_peer_as(notification: &Notification) -> bool {
+    (notification.code, notification.subcode) == (code::OPEN_MESSAGE, open_error::BAD_PEER_AS)
 }
 
 impl Peer {
@@ -186,6 +193,9 @@ impl Peer {
             return;
         };
         self.counters.notifications_in += 1;
+        if phase < Phase::Established && is_bad_peer_as(&notification) {
+            self.settings.swap_local_as();
+        }
         // "Not now" before the session is up. Two peers that both answered it with a pause, in which they refuse
         // connections, would keep refusing each other in turn; so the one that was told goes on listening.
         let not_now = phase < Phase::Established && is_not_now(&notification);

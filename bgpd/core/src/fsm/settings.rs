@@ -74,8 +74,11 @@ pub struct AddPath {
 pub struct PeerSettings {
     /// Our AS number on this session, the one that the OPEN carries; 1..=4294967295 except 23456 (AS_TRANS). With
     /// `local-as` (RFC 7705) it differs from the node's. What then stands in AS_PATH (`no-prepend`, `replace-as`) is
-    /// the RIB's matter, and a peer that has to be met under either number is not supported: one OPEN, one number.
+    /// the RIB's matter.
     pub local_as: u32,
+    /// Our number for a peer that says Bad Peer AS to the other one (`dual-as`). The two then change places, so
+    /// `local_as` is always the number of the next OPEN.
+    pub other_local_as: Option<u32>,
     /// The AS that the peer's OPEN may name.
     pub remote: RemoteAs,
     /// Our BGP Identifier; not 0.0.0.0, unique within the AS (RFC 6286).
@@ -154,6 +157,7 @@ impl PeerSettings {
     ) -> PeerSettings {
         PeerSettings {
             local_as,
+            other_local_as: None,
             remote: remote.into(),
             local_id,
             hold_time: 90,
@@ -175,6 +179,20 @@ impl PeerSettings {
         }
     }
 
+    /// Goes on with our other AS number, if there is one.
+    pub(super) fn swap_local_as(&mut self) {
+        if let Some(other) = &mut self.other_local_as {
+            std::mem::swap(&mut self.local_as, other);
+        }
+    }
+
+    /// Whether these two differ in which of our AS numbers comes first.
+    pub(super) fn is_swapped(&self, other: &PeerSettings) -> bool {
+        self.local_as != other.local_as
+            && self.other_local_as == Some(other.local_as)
+            && other.other_local_as == Some(self.local_as)
+    }
+
     /// Changes the AS that the peer may be in.
     pub fn set_remote(&mut self, remote: impl Into<RemoteAs>) {
         self.remote = remote.into();
@@ -188,6 +206,10 @@ impl PeerSettings {
             (
                 is_reserved(self.local_as),
                 SettingsProblem::LocalAs(self.local_as),
+            ),
+            (
+                self.other_local_as.is_some_and(is_reserved),
+                SettingsProblem::LocalAs(self.other_local_as.unwrap_or(0)),
             ),
             (
                 remote.is_some_and(is_reserved),

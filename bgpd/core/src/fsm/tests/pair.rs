@@ -433,6 +433,32 @@ fn a_wrong_as_is_retried_ever_more_slowly() {
     );
 }
 
+/// RFC 7705, FRR's `dual-as`: the peer may know us by either number, and a change of other settings does not ask again.
+#[test]
+fn a_peer_that_knows_us_by_our_other_as_number_is_met() {
+    for seed in 0..50 {
+        let (mut a, b) = with_ids(1, 2);
+        let known = a.local_as;
+        a.local_as = 64999;
+        let mut pair = Pair::started(a.clone(), b.clone(), seed, Duration::from_millis(5));
+        pair.run(secs(60));
+        assert_eq!(pair.ups, [0, 0], "one number is not enough");
+        a.other_local_as = Some(known);
+        let mut pair = Pair::started(a.clone(), b, seed, Duration::from_millis(5));
+        pair.run(secs(60));
+        pair.assert_one_session(&format!("seed {seed}"));
+        for end in 0..2 {
+            let (_, negotiated) = pair.peers[end].session().unwrap();
+            let numbers = (negotiated.local_as, negotiated.peer_as);
+            assert!(numbers.0 == known || numbers.1 == known, "{numbers:?}");
+        }
+        a.connect_retry = secs(7);
+        pair.feed(0, Input::SettingsChanged(Box::new(a)));
+        pair.run(secs(5));
+        assert_eq!(pair.downs, [0, 0], "seed {seed}");
+    }
+}
+
 #[test]
 fn status_says_all_the_time_that_the_as_is_wrong() {
     for seed in 0..50 {
