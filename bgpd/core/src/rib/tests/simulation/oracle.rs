@@ -1,46 +1,136 @@
 //! What must come out, by the plainest means: every speaker looks at every link again and again until nothing changes.
-//! Shortest AS_PATH, then lowest BGP Identifier: with these the outcome is unique.
+//!
+//! Shortest AS_PATH, eBGP over iBGP, lowest BGP Identifier of who brought it into the AS, shortest CLUSTER_LIST, lowest
+//! address: each step away from the origin makes a route worse by this order, so the outcome is unique whatever the order
+//! of events was. That is why the simulated policies never make a route better.
 
+use super::plan::{Link, Policy, Topology};
 use super::*;
 
-pub(super) fn loc_ribs(links: &[(usize, usize)], origins: &[BTreeSet<IpNet>]) -> Vec<LocRib> {
-    let mut ribs: Vec<LocRib> = vec![LocRib::new(); origins.len()];
-    loop {
-        let next: Vec<LocRib> = (0..origins.len())
-            .map(|at| {
-                let mut rib = LocRib::new();
-                for (a, b) in links.iter().flat_map(|&(a, b)| [(a, b), (b, a)]) {
-                    if b != at {
-                        continue;
-                    }
-                    for (prefix, path) in announced(a, b, &ribs[a]) {
-                        if path.contains(&asn(at)) {
-                            continue;
-                        }
-                        let key = |path: &Vec<u32>, from: usize| (path.len(), bgp_id(from));
-                        let better = rib
-                            .get(&prefix)
-                            .is_none_or(|(old, from)| key(&path, a) < key(old, *from));
-                        if better {
-                            rib.insert(prefix, (path, a));
-                        }
-                    }
-                }
-                rib.extend(origins[at].iter().map(|prefix| (*prefix, (vec![], at))));
-                rib
-            })
-            .collect();
-        if next == ribs {
-            return ribs;
-        }
-        ribs = next;
+/// The best path of a speaker, or one on its way to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) path: Vec<u32>,
+    /// Who it was learned from; the speaker itself when it is the origin.
+    pub(super) from: usize,
+    /// The speaker that is its next hop.
+    pub(super) hop: usize,
+    ebgp: bool,
+    pub(super) originator: Option<usize>,
+    pub(super) clusters: Vec<usize>,
+}
+
+pub(super) type LocRib = BTreeMap<IpNet, Route>;
+
+impl Route {
+    fn rank(&self, at: usize) -> impl Ord {
+        (
+            self.from != at,
+            self.path.len(),
+            !self.ebgp,
+            bgp_id(self.originator.unwrap_or(self.from)),
+            self.clusters.len(),
+            bgp_id(self.from),
+        )
     }
 }
 
-/// What `a` announces to `b`: all but what came from there, with its own AS in front.
-pub(super) fn announced(a: usize, b: usize, rib: &LocRib) -> BTreeMap<IpNet, Vec<u32>> {
-    rib.iter()
-        .filter(|(_, (_, from))| *from != b)
-        .map(|(prefix, (path, _))| (*prefix, [&[asn(a)], path.as_slice()].concat()))
-        .collect()
+/// What a network must come to.
+pub(super) struct Oracle<'a> {
+    pub(super) topology: &'a Topology,
+    /// Import and export of an end of a link towards the other.
+    pub(super) policies: &'a dyn Fn(usize, usize) -> [Policy; 2],
+    pub(super) origins: &'a [BTreeSet<IpNet>],
+}
+
+impl Oracle<'_> {
+    pub(super) fn loc_ribs(&self) -> Vec<LocRib> {
+        let speakers = 0..self.topology.speakers();
+        let mut ribs: Vec<LocRib> = vec![LocRib::new(); speakers.len()];
+        loop {
+            let next: Vec<LocRib> = speakers.clone().map(|at| self.choose(at, &ribs)).collect();
+            if next == ribs {
+                return ribs;
+            }
+            ribs = next;
+        }
+    }
+
+    fn choose(&self, at: usize, ribs: &[LocRib]) -> LocRib {
+        let mut rib = LocRib::new();
+        for (link, peer) in self.topology.links_of(at) {
+            let [import, _] = (self.policies)(at, peer);
+            for (prefix, route) in self.announced(link, peer, at, &ribs[peer]) {
+                let passed = route.path.contains(&self.topology.asn[at])
+                    || route.originator == Some(at)
+                    || route.clusters.contains(&at);
+                if passed || !import.passes(&prefix, false) {
+                    continue;
+                }
+                let old = rib.get(&prefix);
+                if old.is_none_or(|old| route.rank(at) < old.rank(at)) {
+                    rib.insert(prefix, route);
+                }
+            }
+        }
+        let own = Route {
+            path: vec![],
+            from: at,
+            hop: at,
+            ebgp: false,
+            originator: None,
+            clusters: vec![],
+        };
+        rib.extend(self.origins[at].iter().map(|prefix| (*prefix, own.clone())));
+        rib
+    }
+
+    /// What `a` announces to `b`.
+    pub(super) fn announced(&self, link: &Link, a: usize, b: usize, rib: &LocRib) -> LocRib {
+        let ibgp = self.topology.is_ibgp(a, b);
+        let [_, export] = (self.policies)(a, b);
+        let may_go = |prefix: &IpNet, route: &Route| {
+            let family = link.v6 || matches!(prefix, IpNet::V4(_));
+            let own = route.from == a;
+            let inside = ibgp && !own && !route.ebgp;
+            let reflected = self.is_client(a, route.from) || self.is_client(a, b);
+            family && route.from != b && export.passes(prefix, own) && (!inside || reflected)
+        };
+        let passing = rib.iter().filter(|(prefix, route)| may_go(prefix, route));
+        passing
+            .map(|(prefix, route)| (*prefix, self.sent(a, ibgp, export, prefix, route)))
+            .collect()
+    }
+
+    fn sent(&self, a: usize, ibgp: bool, export: Policy, prefix: &IpNet, route: &Route) -> Route {
+        if !ibgp {
+            let in_front = vec![self.topology.asn[a]; 1 + export.prepends(prefix)];
+            return Route {
+                path: [in_front, route.path.clone()].concat(),
+                from: a,
+                hop: a,
+                ebgp: true,
+                originator: None,
+                clusters: vec![],
+            };
+        }
+        let reflected = route.from != a && !route.ebgp;
+        let mut sent = Route {
+            from: a,
+            ebgp: false,
+            ..route.clone()
+        };
+        if reflected {
+            sent.originator = sent.originator.or(Some(route.from));
+            sent.clusters.insert(0, a);
+        } else if self.topology.next_hop_self[a] {
+            sent.hop = a;
+        }
+        sent
+    }
+
+    fn is_client(&self, reflector: usize, client: usize) -> bool {
+        let mut links = self.topology.links.iter();
+        links.any(|link| link.reflects && link.ends == [reflector, client])
+    }
 }
