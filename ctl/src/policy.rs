@@ -212,6 +212,7 @@ pub fn test(what: &PolicyTest, objects: &[Object]) -> Result<PolicyReport, CtlEr
         Decision::Accept(Changed {
             attributes: changed,
             next_hop,
+            ..
         }) => (
             "accept",
             Some(text(

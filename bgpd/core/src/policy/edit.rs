@@ -13,6 +13,8 @@ pub struct Changed {
     pub attributes: Option<PathAttributes>,
     /// The next hop that the last rule with one asks for; `None`: as BGP itself has it.
     pub next_hop: Option<NextHopChange>,
+    /// A rule says what the MED is, be it what it was.
+    pub sets_med: bool,
 }
 
 /// The changes of one rule.
@@ -120,7 +122,7 @@ pub(super) fn apply<'a>(
 ) -> Changed {
     let mut editor: Option<AttributeEditor> = None;
     let (mut communities, mut large, mut ext) = (None, None, None);
-    let mut next_hop = None;
+    let (mut next_hop, mut sets_med) = (None, false);
     for edit in edits {
         let editor = editor.get_or_insert_with(|| attributes.edit());
         if edit.local_pref.is_some() {
@@ -128,6 +130,7 @@ pub(super) fn apply<'a>(
         }
         if edit.med.is_some() {
             editor.set_med(edit.med);
+            sets_med = true;
         }
         if let Some((asn, count)) = edit.prepend {
             editor.prepend_as(asn.unwrap_or(local_as), count);
@@ -177,5 +180,6 @@ pub(super) fn apply<'a>(
     Changed {
         attributes: (built != *attributes).then_some(built),
         next_hop,
+        sets_med,
     }
 }

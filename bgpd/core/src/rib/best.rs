@@ -26,9 +26,9 @@ pub struct Candidate {
     pub as_path_len: u16,
     /// ORIGIN: 0 IGP, 1 EGP, 2 INCOMPLETE.
     pub origin: u8,
-    /// MULTI_EXIT_DISC, 0 when absent.
+    /// MULTI_EXIT_DISC; when absent 0, or the highest where that counts as worst.
     pub med: u32,
-    /// The AS that MED is compared within: the first of the AS_PATH.
+    /// The AS that MED is compared within: the first of the AS_PATH; `None` where it always is.
     pub neighbor_as: Option<u32>,
     /// Learned over eBGP.
     pub ebgp: bool,

@@ -74,6 +74,21 @@ pub struct RibConfig {
     pub assume_next_hops: bool,
 }
 
+/// How MULTI_EXIT_DISC is compared (RFC 4271 §9.1.2.2 c).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MedRules {
+    /// Between paths of all neighbouring ASes, not only within one.
+    pub always_compare: bool,
+    /// A path without one has the worst, not the best.
+    pub missing_is_worst: bool,
+}
+
+impl MedRules {
+    fn missing(self) -> u32 {
+        if self.missing_is_worst { u32::MAX } else { 0 }
+    }
+}
+
 /// A session that became Established.
 #[derive(Clone, Debug)]
 pub struct PeerUp {
@@ -163,6 +178,8 @@ pub enum Event {
     ImportContext(ImportContext),
     /// Whether learned best paths go to the kernel ([`Output::Fib`]). When that comes on, all of them are told again.
     Install(bool),
+    /// How MEDs are compared from now on.
+    MedRules(MedRules),
     /// Policies of a session, changed without a reset.
     Policies(SessionId, Chain, Chain, Relation),
     /// Time passes: retained paths may be due.
@@ -235,6 +252,7 @@ pub struct Rib {
     garbage: Vec<AttrId>,
     /// Whether learned best paths go to the kernel.
     install: bool,
+    med: MedRules,
     /// Default routes are there for exactly the groups that ask for one.
     defaults_checked: bool,
     now: u32,
@@ -256,6 +274,7 @@ impl Rib {
             retained: HashMap::new(),
             garbage: Vec::new(),
             install: true,
+            med: MedRules::default(),
             defaults_checked: true,
             now: 0,
             config,
@@ -279,6 +298,7 @@ impl Rib {
             Event::Local(table, routes) => self.local(table, &routes, out),
             Event::ImportContext(context) => self.set_context(context),
             Event::Install(on) => self.set_install(on),
+            Event::MedRules(rules) => self.set_med_rules(rules),
             Event::Policies(session, import, export, relation) => {
                 self.set_policies(session, (import, export, relation));
             }

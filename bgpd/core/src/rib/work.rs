@@ -8,7 +8,7 @@ use bgp_wire::{Family, NextHop};
 use super::ids::{NextHopId, PeerId, PrefixId, SessionId};
 use super::nexthops::NextHopState;
 use super::update::slot;
-use super::{Event, FibChange, Output, PeerDown, PeerUp, Relation, Rib, TableIndex, TableKey};
+use super::{Event, FibChange, MedRules, Output, PeerDown, PeerUp, Relation, Rib, TableIndex, TableKey};
 use crate::policy::{Chain, ImportContext};
 
 /// Prefixes that one slice looks at: about 1 ms at 200 ns each. In tests so few that every cursor takes many slices.
@@ -21,7 +21,7 @@ enum Task {
     PurgePeer(PeerId),
     /// Removes the paths of a peer and family that its last refresh did not confirm.
     SweepStale(PeerId, Family),
-    /// Chooses the best path anew: next hops changed.
+    /// Chooses the best path anew: next hops or the rules changed.
     Reselect,
     /// Asks the import policy anew, for one peer or all.
     Reimport(Option<PeerId>),
@@ -173,6 +173,12 @@ impl Rib {
         let before = std::mem::replace(&mut self.install, on);
         if on && !before {
             self.queue(Task::Install);
+        }
+    }
+
+    pub(super) fn set_med_rules(&mut self, rules: MedRules) {
+        if std::mem::replace(&mut self.med, rules) != rules {
+            self.queue(Task::Reselect);
         }
     }
 

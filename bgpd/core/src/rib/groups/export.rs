@@ -264,7 +264,7 @@ impl Exporter<'_> {
     ) -> AttrId {
         let key = &self.group.key;
         let learned = input.source == RouteSource::Learned;
-        let before = attributes;
+        let foreign = learned && attributes.hot().as_path_len > 0;
         let attributes = changed.attributes.as_ref().unwrap_or(attributes);
         let mut editor = attributes.edit();
         editor.drop_unknown_nontransitive();
@@ -273,8 +273,8 @@ impl Exporter<'_> {
             key.outbound
                 .leave_as(attributes, key.local_as, &mut editor);
             editor.set_local_pref(None);
-            // A MED is for the neighbouring AS alone (§5.1.4), unless a policy set this one.
-            if learned && attributes.hot().med == before.hot().med {
+            // A neighbouring AS's MED is for us alone (§5.1.4). What our AS or a policy says is for this neighbour.
+            if foreign && !changed.sets_med {
                 editor.set_med(None);
             }
             editor.set_originator_id(None);

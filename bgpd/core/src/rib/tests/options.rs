@@ -1,4 +1,4 @@
-//! What peers are promised one by one: a former AS, a graceful shutdown, a default route.
+//! What peers are promised one by one: a former AS, a graceful shutdown, a default route; and MEDs.
 
 use super::*;
 
@@ -215,4 +215,72 @@ fn looking_in_tells_whose_default_route_is_sent() {
     let all = look(Some(default_route()));
     assert!(matches!(all[&None], Some(Ok(_))));
     assert_eq!(all[&Some("p2".into())], Some(Err(NotSent::OwnDefault)));
+}
+
+/// Three neighbouring ASes, the lowest identifier first, with MEDs: which one is best.
+#[test]
+fn the_scope_of_med_changes_live() {
+    let check = |meds: [Option<u32>; 2], ases: [u32; 2], rules: MedRules, best: u8| {
+        let mut bench = Bench::with(true);
+        for (n, (med, asn)) in (1..).zip(meds.into_iter().zip(ases)) {
+            bench.up(up(n, asn));
+            let attributes = attributes(&[asn], med);
+            bench.announce(n, &[prefix(1)], &attributes, next_hop(n as u8));
+        }
+        bench.event(Event::MedRules(rules));
+        assert_eq!(bench.fib[&prefix(1)], next_hop(best), "{meds:?} {ases:?}");
+        bench.event(Event::MedRules(MedRules::default()));
+        let within = if ases[0] == ases[1] && meds[0] > meds[1] {
+            2
+        } else {
+            1
+        };
+        assert_eq!(bench.fib[&prefix(1)], next_hop(within), "and back");
+    };
+    let always = MedRules {
+        always_compare: true,
+        ..MedRules::default()
+    };
+    let worst = MedRules {
+        missing_is_worst: true,
+        ..MedRules::default()
+    };
+    let both = MedRules {
+        always_compare: true,
+        missing_is_worst: true,
+    };
+    let (one, two) = ([65001, 65001], [65001, 65002]);
+    check([Some(5), Some(3)], two, MedRules::default(), 1);
+    check([Some(5), Some(3)], two, always, 2);
+    check([Some(5), Some(3)], one, MedRules::default(), 2);
+    check([None, Some(3)], one, MedRules::default(), 1);
+    check([None, Some(3)], one, worst, 2);
+    check([None, Some(3)], two, worst, 1);
+    check([None, Some(3)], two, both, 2);
+    check([None, Some(u32::MAX)], two, both, 1);
+}
+
+/// RFC 4271 §5.1.4.
+#[test]
+fn whose_med_an_external_peer_is_sent() {
+    let mut bench = Bench::with(true);
+    bench.up(up(1, 65001));
+    bench.up(up(2, 65000));
+    bench.up(up(3, 65003));
+    let sets = super::relations::policy(serde_json::json!({
+        "rules": [{"set": {"med": 7}, "action": "accept"}],
+    }));
+    bench.up(PeerUp {
+        export: sets,
+        ..up(4, 65004)
+    });
+    bench.announce(1, &[prefix(1)], &attributes(&[65001], Some(7)), next_hop(1));
+    bench.announce(2, &[prefix(2)], &attributes(&[], Some(8)), next_hop(2));
+    bench.announce(2, &[prefix(3)], &attributes(&[65009], Some(9)), next_hop(2));
+    let med = |session: u64, n| bench.sent[&session][&prefix(n)].0.hot().med;
+    assert_eq!(med(2, 1), Some(7), "within our AS it stays");
+    assert_eq!(med(3, 1), None, "another AS's");
+    assert_eq!(med(3, 2), Some(8), "our own AS's");
+    assert_eq!(med(3, 3), None, "another AS's, told by a peer in ours");
+    assert_eq!([1, 2, 3].map(|n| med(4, n)), [Some(7); 3], "a policy's");
 }

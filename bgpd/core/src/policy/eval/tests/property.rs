@@ -70,7 +70,7 @@ mod oracle {
         route: &RouteView<'_>,
     ) -> (bool, Option<(usize, Option<usize>)>, Changed) {
         let mut editor = route.route.attributes.edit();
-        let mut next_hop = None;
+        let (mut next_hop, mut sets_med) = (None, false);
         for (p, policy) in chain.iter().enumerate() {
             for (r, rule) in policy.rules.iter().enumerate() {
                 if !holds(&rule.conditions, route) {
@@ -80,6 +80,7 @@ mod oracle {
                 set.local_pref
                     .map(|v| editor.set_local_pref(Some(v)).build());
                 set.med.map(|v| editor.set_med(Some(v)).build());
+                sets_med |= set.med.is_some();
                 if let Some(prepend) = set.prepend_as {
                     let asn = prepend.as_number.unwrap_or(route.route.local_as);
                     editor.prepend_as(asn, prepend.count);
@@ -102,22 +103,34 @@ mod oracle {
                 next_hop = set.next_hop.or(next_hop);
                 if let Some(action) = rule.action {
                     let pass = action == PolicyAction::Accept;
-                    return finish(pass, Some((p, Some(r))), editor.build(), next_hop, route);
+                    return finish(
+                        pass,
+                        Some((p, Some(r))),
+                        editor.build(),
+                        (next_hop, sets_med),
+                        route,
+                    );
                 }
             }
             if policy.default_action != DefaultAction::Next {
                 let pass = policy.default_action == DefaultAction::Accept;
-                return finish(pass, Some((p, None)), editor.build(), next_hop, route);
+                return finish(
+                    pass,
+                    Some((p, None)),
+                    editor.build(),
+                    (next_hop, sets_med),
+                    route,
+                );
             }
         }
-        finish(false, None, editor.build(), next_hop, route)
+        finish(false, None, editor.build(), (next_hop, sets_med), route)
     }
 
     fn finish(
         pass: bool,
         by: Option<(usize, Option<usize>)>,
         attributes: PathAttributes,
-        next_hop: Option<NextHopChange>,
+        (next_hop, sets_med): (Option<NextHopChange>, bool),
         route: &RouteView<'_>,
     ) -> (bool, Option<(usize, Option<usize>)>, Changed) {
         let changed = match pass {
@@ -125,6 +138,7 @@ mod oracle {
             true => Changed {
                 attributes: (attributes != *route.route.attributes).then_some(attributes),
                 next_hop,
+                sets_med,
             },
         };
         (pass, by, changed)
