@@ -42,6 +42,8 @@ impl Rib {
                     entry.prefix
                 );
             }
+            let chosen = state.table.iter().filter(|e| e.best.is_some()).count();
+            assert_eq!(state.chosen, chosen as u64, "best paths of {:?}", state.key);
             self.check_lists(state);
         }
         for (peer, family) in self.peers.ids().flat_map(|id| [(id, 0), (id, 1)]) {

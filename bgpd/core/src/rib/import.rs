@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use roadbed_api::kinds::{NextHopChange, PolicySource};
 
 use super::ids::{AttrId, PeerId, PrefixId};
+use super::monitor::differs;
 use super::relation::Received;
 use super::table::PathFlags;
 use super::update::slot;
@@ -179,6 +180,9 @@ impl Rib {
                 flags.set_epoch(kept.flags.epoch());
                 kept.attrs = attrs;
                 kept.flags = flags;
+                if differs(&path, kept) {
+                    self.changes.note(prefix, path.peer, path.path_id);
+                }
                 if let Some(peer) = self.peers.get_mut(path.peer) {
                     let accepted = &mut peer.accepted[family];
                     *accepted = *accepted + u64::from(kept.flags.accepted())

@@ -19,6 +19,7 @@ mod check;
 mod groups;
 mod ids;
 mod import;
+mod monitor;
 mod nexthops;
 mod originate;
 mod peers;
@@ -47,6 +48,9 @@ pub use adj_out::{
     Side, Source,
 };
 pub use ids::{PeerId, SessionId, TableId};
+pub use monitor::{
+    ImportCounters, MonitorPage, MonitoredPath, Overrun, ReaderId, Statistics, WalkCursor,
+};
 pub use nexthops::NextHopState;
 pub use relation::{DefaultOriginate, Migration, NextHopMode, Relation};
 pub use view::{FamilyCounters, PathView, RibSummary};
@@ -54,6 +58,7 @@ pub use view::{FamilyCounters, PathView, RibSummary};
 use attrs::AttrTable;
 use groups::Groups;
 use ids::{AttrId, PrefixId};
+use monitor::ChangeLog;
 use nexthops::NextHopTable;
 use peers::Peers;
 use table::Table;
@@ -226,6 +231,8 @@ struct TableState {
     /// Oldest first, so that a prefix which never rests does not keep others waiting.
     dirty: VecDeque<PrefixId>,
     dirty_bits: Vec<u64>,
+    /// How many prefixes have a best path.
+    chosen: u64,
     /// Without paths: to be forgotten once no peer's walk may still have to withdraw them. Each at most once.
     empty: Vec<PrefixId>,
 }
@@ -246,6 +253,8 @@ pub struct Rib {
     groups: Groups,
     context: ImportContext,
     work: VecDeque<Work>,
+    /// For those who follow what peers send.
+    changes: ChangeLog,
     /// Peers retained after their session, with their deadline.
     retained: HashMap<PeerId, u32>,
     /// References of update groups that are gone, given back slice by slice.
@@ -271,6 +280,7 @@ impl Rib {
             groups: Groups::default(),
             context: ImportContext::default(),
             work: VecDeque::new(),
+            changes: ChangeLog::default(),
             retained: HashMap::new(),
             garbage: Vec::new(),
             install: true,
@@ -325,6 +335,7 @@ impl Rib {
                 table: Table::new(self.config.seed),
                 dirty: VecDeque::new(),
                 dirty_bits: Vec::new(),
+                chosen: 0,
                 empty: Vec::new(),
             });
             self.tables.len() - 1

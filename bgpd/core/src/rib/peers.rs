@@ -3,6 +3,7 @@
 use hashbrown::HashMap;
 
 use super::ids::{PeerId, SessionId};
+use super::monitor::ImportCounters;
 use super::{OutMessage, Output, PeerUp};
 use std::collections::VecDeque;
 
@@ -19,6 +20,7 @@ pub(crate) struct Peer {
     pub(crate) received: [u64; 2],
     pub(crate) accepted: [u64; 2],
     pub(crate) end_of_rib: [bool; 2],
+    pub(crate) import_counters: ImportCounters,
     /// Per family.
     pub(crate) refresh: [Refresh; 2],
 }
@@ -117,6 +119,7 @@ impl Peers {
             received: [0; 2],
             accepted: [0; 2],
             end_of_rib: [false; 2],
+            import_counters: ImportCounters::default(),
             refresh: [Refresh::default(); 2],
         });
         Some(id)

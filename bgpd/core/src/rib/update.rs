@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 
 use super::best::{self, Candidate, Ineligible};
 use super::ids::{AttrId, NextHopId, PeerId, PrefixId, SessionId};
+use super::monitor::differs;
 use super::nexthops::NextHopState;
 use super::relation::Received;
 use super::table::{Entry, MAX_PATHS, Path, PathFlags};
@@ -81,14 +82,18 @@ impl Rib {
         let received = self.intern(attributes, next_hop, out);
         let judged = (received, judged);
         let mut import = self.import_of(peer_id, judged, attributes, next_hop, out);
+        let (mut rejected, mut is_loop) = (0, false);
         for batch in announced.chunks(LOOKUPS) {
             let known = self.tables[table].table.find_all(batch);
             for (nlri, known) in batch.iter().zip(known) {
                 let (attrs, flags) = self.let_in(&mut import, &nlri.prefix, out);
+                rejected += u32::from(flags.has(PathFlags::FILTERED));
+                is_loop |= flags.has(PathFlags::LOOP);
                 let route = (received, attrs);
                 self.announce(table, (nlri, known), peer_id, route, flags, out);
             }
         }
+        self.count_import(peer_id, attributes, rejected, is_loop);
         self.end_import(import, out);
         self.release(received, out);
     }
@@ -145,6 +150,9 @@ impl Rib {
         };
         self.attrs.retain(received);
         self.attrs.retain(attrs);
+        if peer_id != PeerId::LOCAL && old.is_none_or(|old| differs(&old, &path)) {
+            self.changes.note(nlri.prefix, peer_id, nlri.path_id);
+        }
         if let Some(peer) = self.peers.get_mut(peer_id) {
             peer.received[family] += u64::from(old.is_none());
             peer.accepted[family] -= u64::from(old.is_some_and(|p| p.flags.accepted()));
@@ -206,6 +214,7 @@ impl Rib {
             return;
         };
         let before = entry.best_path().copied();
+        let prefix = entry.prefix;
         let path = entry.paths.swap_remove(i);
         if entry.paths.is_empty() {
             state.mark_empty(id);
@@ -214,6 +223,9 @@ impl Rib {
         if let Some(peer) = self.peers.get_mut(path.peer) {
             peer.received[family] -= 1;
             peer.accepted[family] -= u64::from(path.flags.accepted());
+            if peer.alive {
+                self.changes.note(prefix, path.peer, path.path_id);
+            }
         }
         self.reselect(table, id, before, false);
         self.release(path.received, out);
@@ -238,6 +250,8 @@ impl Rib {
             return;
         };
         entry.best = best;
+        state.chosen += u64::from(best.is_some());
+        state.chosen -= u64::from(before.is_some());
         let identity = |p: &Path| (p.peer, p.path_id, p.attrs, p.flags.source());
         if before.as_ref().map(identity) != entry.best_path().map(identity) {
             state.mark_dirty(id);

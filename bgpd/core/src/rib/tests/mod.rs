@@ -1,6 +1,7 @@
 //! A RIB with decoded views of what it sent: scenarios, and the property that group output equals per-peer output.
 
 mod looking;
+mod monitor;
 mod options;
 mod property;
 mod relations;
