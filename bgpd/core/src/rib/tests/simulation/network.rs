@@ -240,7 +240,7 @@ impl<'a> Network<'a> {
             None
         } else {
             origins.insert(prefix);
-            Some(RouteSource::Static)
+            Some(RouteSource::Static.into())
         };
         self.rib(at, Event::Local(T, vec![(prefix, source)]));
     }
@@ -463,7 +463,9 @@ impl<'a> Network<'a> {
                     } else {
                         let updates = up.hear(bytes);
                         let session = up.told.session;
+                        let looping = self.speakers[at].looping(&updates);
                         self.rib(at, Event::Update(session, updates));
+                        self.speakers[at].check_unused(&looping, peer);
                     }
                 }
                 Input::Update { conn }

@@ -108,14 +108,18 @@ impl Topology {
         topology
     }
 
-    /// Reflectors and their clients, or each to each, or a ring in which each is the client of the one before: nothing
-    /// but CLUSTER_LIST and ORIGINATOR_ID keeps routes from going round for ever.
+    /// Reflectors and their clients, or each to each, or a ring in which each is the client of the one before, and one
+    /// more a client of the first: nothing but CLUSTER_LIST keeps its routes from going round for ever.
     fn inside(&mut self, site: &[usize], dice: &mut Dice) {
-        if site.len() > 2 && dice.one_in(4) {
-            for (i, reflector) in site.iter().enumerate() {
-                let client = site[(i + 1) % site.len()];
+        if let [ring @ .., leaf] = site
+            && ring.len() > 2
+            && dice.one_in(3)
+        {
+            for (i, reflector) in ring.iter().enumerate() {
+                let client = ring[(i + 1) % ring.len()];
                 self.link([*reflector, client], true, dice);
             }
+            self.link([ring[0], *leaf], true, dice);
             return;
         }
         let reflectors = match site.len() {

@@ -34,7 +34,7 @@ pub(super) fn output(speaker: &Speaker, to: usize, decode: &DecodeContext) -> Ro
         }
     }
     let own = speaker.origins.iter();
-    let own = own.map(|prefix| (*prefix, Some(RouteSource::Static)));
+    let own = own.map(|prefix| (*prefix, Some(RouteSource::Static.into())));
     rib.handle(0, Event::Local(T, own.collect()), &mut out);
     let session = speaker.up(to).expect("a session").told.session;
     rib.settle(0, Event::Permit(session, u32::MAX), &mut out);

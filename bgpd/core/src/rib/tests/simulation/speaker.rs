@@ -144,6 +144,41 @@ impl Speaker {
         })
     }
 
+    /// What of an UPDATE has passed us before.
+    pub(super) fn looping(&self, updates: &[FamilyUpdate]) -> Vec<IpNet> {
+        let passed = |attributes: &PathAttributes| {
+            attributes
+                .as_path()
+                .asns()
+                .any(|asn| asn == self.rib.config.local_as)
+                || attributes.hot().originator_id == Some(bgp_id(self.id))
+                || attributes.cluster_list().any(|id| id == bgp_id(self.id))
+        };
+        let looping = updates.iter().filter(|update| {
+            let attributes = update.attributes.as_ref();
+            attributes.is_some_and(|(attributes, _)| passed(attributes))
+        });
+        looping
+            .flat_map(|update| update.announced.iter().map(|nlri| nlri.prefix))
+            .collect()
+    }
+
+    /// These of a peer's routes are kept, and not used.
+    pub(super) fn check_unused(&self, prefixes: &[IpNet], peer: usize) {
+        let name = format!("p{peer}");
+        for prefix in prefixes {
+            let mut paths = self.rib.paths(T, Some(prefix)).into_iter();
+            let path = paths.find(|path| path.peer.as_deref() == Some(name.as_str()));
+            let verdict = path.map(|path| path.verdict);
+            assert_eq!(
+                verdict,
+                Some(Verdict::Ineligible(Ineligible::Loop)),
+                "{prefix} from {peer} has passed {} before",
+                self.id
+            );
+        }
+    }
+
     /// The bytes of a message, with our own address where the RIB leaves room for it.
     pub(super) fn on_the_wire(&self, message: &OutMessage) -> Vec<u8> {
         let mut bytes = message.bytes.to_vec();
