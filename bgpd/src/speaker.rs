@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bgp_core::fsm::PeerSettings;
 use bgp_core::policy::{Chain, ImportContext, RouteSource};
-use bgp_core::rib::{Event, PathView, Relation, RibConfig, TableId};
+use bgp_core::rib::{Event, Originated, PathView, Relation, RibConfig, TableId};
 use ipnet::IpNet;
 use roadbed_api::agent::{BgpPeer, FamilyCounts, PeerReport};
 use roadbed_api::kinds::AddressFamily;
@@ -370,8 +370,8 @@ impl Speaker {
         let new = wanted
             .iter()
             .filter(|(prefix, source)| self.originated.get(*prefix) != Some(source))
-            .map(|(prefix, source)| (*prefix, Some(*source)));
-        let changes: Vec<(IpNet, Option<RouteSource>)> = gone.chain(new).collect();
+            .map(|(prefix, source)| (*prefix, Some((*source).into())));
+        let changes: Vec<(IpNet, Option<Originated>)> = gone.chain(new).collect();
         if !changes.is_empty() {
             self.rib
                 .event(Event::Local(TableId::default(), changes))

@@ -133,6 +133,8 @@ pub enum NotSent {
     Role,
     /// It is sent a default route of ours instead.
     OwnDefault,
+    /// This aggregate is sent in its place.
+    Suppressed(IpNet),
     /// The session has not negotiated the family, or we have no next hop of our own for it.
     NoOutlet,
     /// It is still to be worked out, or a rule of the session's forbids it.
@@ -184,6 +186,7 @@ impl fmt::Display for NotSent {
             }
             NotSent::IbgpToIbgp => f.write_str("learned over iBGP, and so is not told over iBGP"),
             NotSent::Role => f.write_str("ONLY_TO_CUSTOMER and the peer's role (RFC 9234)"),
+            NotSent::Suppressed(by) => write!(f, "suppressed by aggregate {by} (summaryOnly)"),
             NotSent::OwnDefault => f.write_str("defaultOriginate: our own is sent instead"),
             NotSent::NoOutlet => {
                 f.write_str("family not negotiated, or no next hop of our own for it")
@@ -302,7 +305,10 @@ impl Rib {
                 Some(None) => Some(Err(NotSent::NoOutlet)),
                 Some(Some(outlet)) => Some(match sent {
                     Some(attrs) => Ok(self.sent(attrs)),
-                    None => Err(outlet.why_not(&self.leaving(state, entry, path))),
+                    None => Err(match state.aggregates.suppress(&entry.prefix) {
+                        Some(by) => NotSent::Suppressed(by),
+                        None => outlet.why_not(&self.leaving(state, entry, path)),
+                    }),
                 }),
             };
             let mut detail = self.detail(now, state, entry, path, verdict);

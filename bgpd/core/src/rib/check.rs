@@ -45,6 +45,7 @@ impl Rib {
             let chosen = state.table.iter().filter(|e| e.best.is_some()).count();
             assert_eq!(state.chosen, chosen as u64, "best paths of {:?}", state.key);
             self.check_lists(state);
+            self.check_aggregates(state);
         }
         for (peer, family) in self.peers.ids().flat_map(|id| [(id, 0), (id, 1)]) {
             let found = self

@@ -12,6 +12,7 @@
 //! ```
 
 mod adj_out;
+mod aggregate;
 mod attrs;
 pub mod best;
 #[cfg(test)]
@@ -41,7 +42,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
-use crate::policy::{Chain, ImportContext, RouteSource};
+use crate::policy::{Chain, ImportContext};
 
 pub use adj_out::{
     Cursor, NoSession, NotSent, Received, Rejection, RouteDetail, RoutePage, RouteQuery, Sent,
@@ -51,10 +52,13 @@ pub use ids::{PeerId, SessionId, TableId};
 pub use monitor::{
     ImportCounters, MonitorPage, MonitoredPath, Overrun, ReaderId, Statistics, WalkCursor,
 };
+pub use aggregate::Aggregate;
 pub use nexthops::NextHopState;
+pub use originate::Originated;
 pub use relation::{DefaultOriginate, Migration, NextHopMode, Relation};
 pub use view::{FamilyCounters, PathView, RibSummary};
 
+use aggregate::Aggregates;
 use attrs::AttrTable;
 use groups::Groups;
 use ids::{AttrId, PrefixId};
@@ -178,7 +182,9 @@ pub enum Event {
     /// Answers of the next-hop tracker.
     NextHops(Vec<(NextHop, NextHopState)>),
     /// Originate or withdraw (`None`) local routes.
-    Local(TableId, Vec<(IpNet, Option<RouteSource>)>),
+    Local(TableId, Vec<(IpNet, Option<Originated>)>),
+    /// Aggregate exactly these prefixes, from now on.
+    Aggregates(TableId, Vec<Aggregate>),
     /// What the import policy `default` measures against.
     ImportContext(ImportContext),
     /// Whether learned best paths go to the kernel ([`Output::Fib`]). When that comes on, all of them are told again.
@@ -235,6 +241,7 @@ struct TableState {
     chosen: u64,
     /// Without paths: to be forgotten once no peer's walk may still have to withdraw them. Each at most once.
     empty: Vec<PrefixId>,
+    aggregates: Aggregates,
 }
 
 type TableKey = (TableId, Family);
@@ -306,6 +313,7 @@ impl Rib {
             Event::RefreshEnd(session, family) => self.refresh_end(session, family),
             Event::NextHops(states) => self.next_hops_changed(&states),
             Event::Local(table, routes) => self.local(table, &routes, out),
+            Event::Aggregates(table, aggregates) => self.set_aggregates(table, aggregates),
             Event::ImportContext(context) => self.set_context(context),
             Event::Install(on) => self.set_install(on),
             Event::MedRules(rules) => self.set_med_rules(rules),
@@ -337,6 +345,7 @@ impl Rib {
                 dirty_bits: Vec::new(),
                 chosen: 0,
                 empty: Vec::new(),
+                aggregates: Aggregates::default(),
             });
             self.tables.len() - 1
         })

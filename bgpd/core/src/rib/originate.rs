@@ -1,48 +1,83 @@
 //! Routes of our own: those that the driver declares, and default routes for peers that ask for one.
 
-use bgp_wire::{AttributeEditor, Family, Nlri, Origin};
+use bgp_wire::{AttributeEditor, Family, Nlri, Origin, PathAttributes};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::ids::{AttrId, NextHopId, PeerId, TableId};
 use super::table::PathFlags;
-use super::{Output, Rib, TableKey};
+use super::{Output, Rib, TableIndex, TableKey};
 use crate::policy::RouteSource;
 
+/// A route that this speaker originates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Originated {
+    /// What it is, for export policies.
+    pub source: RouteSource,
+    /// What it says; `None`: ORIGIN IGP and an empty AS_PATH.
+    pub attributes: Option<PathAttributes>,
+}
+
+impl From<RouteSource> for Originated {
+    fn from(source: RouteSource) -> Self {
+        Self {
+            source,
+            attributes: None,
+        }
+    }
+}
+
 /// Path identifiers tell local routes to one prefix apart; lower ones win.
-mod path_id {
+pub(super) mod path_id {
     /// Declared.
-    pub(super) const DECLARED: u32 = 0;
+    pub(in crate::rib) const DECLARED: u32 = 0;
+    /// Made of others.
+    pub(in crate::rib) const AGGREGATE: u32 = 1;
     /// For peers that ask for it.
-    pub(super) const ON_DEMAND: u32 = 2;
+    pub(in crate::rib) const ON_DEMAND: u32 = 2;
 }
 
 impl Rib {
     pub(super) fn local(
         &mut self,
         table: TableId,
-        routes: &[(IpNet, Option<RouteSource>)],
+        routes: &[(IpNet, Option<Originated>)],
         out: &mut Vec<Output>,
     ) {
-        let attrs = self.own_attributes();
-        for (prefix, source) in routes {
+        let plain = self.own_attributes();
+        for (prefix, route) in routes {
             let prefix = prefix.trunc();
             let index = self.table_of((table, Family::of(&prefix)));
             let nlri = Nlri {
                 path_id: path_id::DECLARED,
                 prefix,
             };
-            match source {
-                Some(source) => self.announce(
-                    index,
-                    (&nlri, None),
-                    PeerId::LOCAL,
-                    (attrs, attrs),
-                    PathFlags::local(*source),
-                    out,
-                ),
-                None => self.withdraw(index, &nlri, PeerId::LOCAL, out),
-            }
+            let Some(route) = route else {
+                self.withdraw(index, &nlri, PeerId::LOCAL, out);
+                continue;
+            };
+            let attrs = match &route.attributes {
+                Some(attributes) => self.attrs.intern(attributes, NextHopId::SELF).0,
+                None => {
+                    self.attrs.retain(plain);
+                    plain
+                }
+            };
+            self.originate(index, &nlri, attrs, PathFlags::local(route.source), out);
         }
+        self.release(plain, out);
+    }
+
+    /// Puts a route of ours into a table; takes the reference to what it says.
+    pub(super) fn originate(
+        &mut self,
+        table: TableIndex,
+        nlri: &Nlri,
+        attrs: AttrId,
+        flags: PathFlags,
+        out: &mut Vec<Output>,
+    ) {
+        let both = (attrs, attrs);
+        self.announce(table, (nlri, None), PeerId::LOCAL, both, flags, out);
         self.release(attrs, out);
     }
 
@@ -74,15 +109,7 @@ impl Rib {
             let attrs = self.own_attributes();
             let mut flags = PathFlags::local(RouteSource::Static);
             flags.set(PathFlags::ON_DEMAND, true);
-            self.announce(
-                table,
-                (&nlri, known),
-                PeerId::LOCAL,
-                (attrs, attrs),
-                flags,
-                out,
-            );
-            self.release(attrs, out);
+            self.originate(table, &nlri, attrs, flags, out);
         }
     }
 }

@@ -255,6 +255,7 @@ impl Rib {
         let identity = |p: &Path| (p.peer, p.path_id, p.attrs, p.flags.source());
         if before.as_ref().map(identity) != entry.best_path().map(identity) {
             state.mark_dirty(id);
+            self.share_changed(table, id);
         }
     }
 

@@ -31,6 +31,8 @@ enum Task {
     Populate(usize, TableKey),
     /// Tells the kernel all best paths.
     Install,
+    /// Counts what each prefix of a table contributes to new aggregates.
+    Aggregate(TableKey),
 }
 
 /// A cursor: a task over some tables, and how far it is.
@@ -225,6 +227,12 @@ impl Rib {
         }
     }
 
+    /// Begins to count for the aggregates of a table, or begins again.
+    pub(super) fn count_shares(&mut self, key: TableKey) {
+        self.work.retain(|work| work.task != Task::Aggregate(key));
+        self.queue(Task::Aggregate(key));
+    }
+
     fn queue(&mut self, task: Task) {
         // A cursor that has not started yet sees all there is to see.
         if self
@@ -248,6 +256,7 @@ impl Rib {
         {
             self.work.push_front(work);
         }
+        self.settle_aggregates(out);
         let mut more = !self.work.is_empty();
         for table in 0..self.tables.len() {
             more |= self.drain(table, out);
@@ -302,7 +311,7 @@ impl Rib {
         let all = self.tables.iter().enumerate();
         all.filter(|(_, state)| match task {
             Task::SweepStale(_, family) => state.key.1 == family,
-            Task::Populate(_, key) => state.key == key,
+            Task::Populate(_, key) | Task::Aggregate(key) => state.key == key,
             Task::PurgePeer(_)
             | Task::Reselect
             | Task::Reimport(_)
@@ -317,6 +326,7 @@ impl Rib {
         match task {
             Task::PurgePeer(peer) => self.peers.remove(peer),
             Task::Populate(group, _) => self.groups.populated(group),
+            Task::Aggregate(key) => self.all_counted(key),
             Task::SweepStale(peer, family) => {
                 if let Some(peer) = self.peers.get_mut(peer) {
                     peer.refresh[slot(family)].end_sweep();
@@ -375,6 +385,7 @@ impl Rib {
                 let before = entry.best_path().copied();
                 self.reselect(table, id, before, false);
             }
+            Task::Aggregate(_) => self.count_anew(table, id),
             Task::Reimport(only) => self.reimport(table, id, only, out),
             Task::Reexport(peer) => {
                 if entry.best_path().is_some_and(|best| best.peer == peer) {

@@ -118,6 +118,25 @@ impl AttributeEditor {
         self.set_list(attr_type::COMMUNITIES, list.as_flattened())
     }
 
+    /// Sets or removes AGGREGATOR: AS number and router.
+    pub fn set_aggregator(&mut self, value: Option<(u32, Ipv4Addr)>) -> &mut Self {
+        match value {
+            Some((asn, router)) => {
+                let value = [asn.to_be_bytes(), router.octets()].concat();
+                self.set(attr_type::AGGREGATOR, OPTIONAL_TRANSITIVE, &value)
+            }
+            None => self.remove(attr_type::AGGREGATOR),
+        }
+    }
+
+    /// Sets or removes ATOMIC_AGGREGATE.
+    pub fn set_atomic_aggregate(&mut self, on: bool) -> &mut Self {
+        match on {
+            true => self.set(attr_type::ATOMIC_AGGREGATE, WELL_KNOWN, &[]),
+            false => self.remove(attr_type::ATOMIC_AGGREGATE),
+        }
+    }
+
     /// Adds one community.
     pub fn add_community(&mut self, value: u32) -> &mut Self {
         let mut list = self.take(attr_type::COMMUNITIES);

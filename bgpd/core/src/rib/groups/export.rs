@@ -90,6 +90,7 @@ impl Rib {
             };
             for &id in ids {
                 let found = state.table.get(id);
+                let found = found.filter(|e| state.aggregates.suppress(&e.prefix).is_none());
                 let found = found.and_then(|e| Some((e.prefix, exporter.leaving(e)?)));
                 let (attrs, source) = match found {
                     Some((prefix, (input, source))) => {

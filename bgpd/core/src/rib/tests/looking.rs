@@ -65,8 +65,14 @@ fn bench() -> Bench {
     bench.event(Event::Local(
         T,
         vec![
-            ("10.9.0.0/26".parse().unwrap(), Some(RouteSource::OwnBlock)),
-            ("fd00:9::/122".parse().unwrap(), Some(RouteSource::OwnBlock)),
+            (
+                "10.9.0.0/26".parse().unwrap(),
+                Some(RouteSource::OwnBlock.into()),
+            ),
+            (
+                "fd00:9::/122".parse().unwrap(),
+                Some(RouteSource::OwnBlock.into()),
+            ),
         ],
     ));
     bench

@@ -1,4 +1,5 @@
-//! What peers are promised one by one: a former AS, a graceful shutdown, a default route; and MEDs.
+//! What peers are promised one by one: a former AS, a graceful shutdown, a default route; MEDs; and what aggregates
+//! say.
 
 use super::*;
 
@@ -283,4 +284,110 @@ fn whose_med_an_external_peer_is_sent() {
     assert_eq!(med(3, 2), Some(8), "our own AS's");
     assert_eq!(med(3, 3), None, "another AS's, told by a peer in ours");
     assert_eq!([1, 2, 3].map(|n| med(4, n)), [Some(7); 3], "a policy's");
+}
+
+fn aggregate(prefix: &str, summary_only: bool) -> Aggregate {
+    Aggregate {
+        prefix: prefix.parse().unwrap(),
+        summary_only,
+    }
+}
+
+/// RFC 4271 §9.2.2.2, without AS_SET.
+#[test]
+fn an_aggregate_comes_with_the_first_and_goes_with_the_last() {
+    let mut bench = Bench::with(true);
+    bench.up(up(1, 65001));
+    bench.up(up(2, 65002));
+    let whole: IpNet = "10.0.0.0/8".parse().unwrap();
+    bench.event(Event::Aggregates(T, vec![aggregate("10.0.0.0/8", true)]));
+    assert!(!bench.has(2, &whole));
+    bench.event(Event::Local(
+        T,
+        vec![(prefix(1), Some(RouteSource::OwnBlock.into()))],
+    ));
+    let said = |bench: &Bench| {
+        let attributes = &bench.sent[&2][&whole].0;
+        let path = attributes.as_path().to_string();
+        assert_eq!(path, "65000", "it starts here");
+        assert_eq!(
+            attributes.aggregator(),
+            Some((65000, Ipv4Addr::new(10, 255, 0, 1)))
+        );
+        (attributes.hot().origin, attributes.atomic_aggregate())
+    };
+    assert_eq!(said(&bench), (Origin::Igp, false), "nothing is lost");
+    let mut attributes = AttributeEditor::new(Origin::Incomplete);
+    attributes.set_as_path_sequence(&[65001]);
+    bench.announce(1, &[prefix(2), prefix(3)], &attributes.build(), next_hop(1));
+    assert_eq!(said(&bench), (Origin::Incomplete, true));
+    assert_eq!(bench.sent[&2].keys().collect::<Vec<_>>(), [&whole]);
+    assert_eq!(bench.fib.len(), 2, "what is held back is used here");
+    let messages = bench.messages[&2];
+    bench.withdraw(1, &[prefix(2)]);
+    assert_eq!(bench.messages[&2], messages, "one of two is no news");
+    bench.withdraw(1, &[prefix(3)]);
+    assert_eq!(said(&bench), (Origin::Igp, false));
+    bench.event(Event::Local(T, vec![(prefix(1), None)]));
+    assert!(bench.sent[&2].is_empty());
+    assert_eq!(bench.rib.summary().paths, 0);
+}
+
+#[test]
+fn what_an_aggregate_holds_back_is_seen_with_the_reason() {
+    let mut bench = Bench::with(true);
+    bench.up(up(1, 65001));
+    bench.up(up(2, 65002));
+    bench.announce(1, &[prefix(1)], &attributes(&[65001], None), next_hop(1));
+    let look = |bench: &Bench| {
+        let query = RouteQuery {
+            table: T,
+            near: Some(prefix(1)),
+            side: Side::Advertised("p2".into()),
+        };
+        let page = bench.rib.look(1, &query, Cursor::default()).unwrap();
+        let routes = page.routes.into_iter().filter(|r| r.prefix == prefix(1));
+        routes
+            .map(|r| r.sent.unwrap().map(drop))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(look(&bench), [Ok(())]);
+    bench.event(Event::Aggregates(T, vec![aggregate("10.0.0.0/16", false)]));
+    assert_eq!(look(&bench), [Ok(())]);
+    bench.event(Event::Aggregates(T, vec![aggregate("10.0.0.0/16", true)]));
+    let by = "10.0.0.0/16".parse().unwrap();
+    assert_eq!(look(&bench), [Err(NotSent::Suppressed(by))]);
+    assert!(!bench.has(2, &prefix(1)) && bench.has(2, &by));
+    bench.event(Event::Aggregates(T, vec![]));
+    assert_eq!(look(&bench), [Ok(())]);
+    assert!(bench.has(2, &prefix(1)) && !bench.has(2, &by));
+}
+
+#[test]
+fn a_declared_route_says_what_was_declared() {
+    let mut bench = Bench::with(true);
+    bench.up(up(1, 65001));
+    bench.up(up(2, 65000));
+    let mut editor = AttributeEditor::new(Origin::Igp);
+    editor.set_med(Some(5)).set_local_pref(Some(200));
+    editor.set_communities(&[0xfde8_0007]);
+    let route = Originated {
+        source: RouteSource::Static,
+        attributes: Some(editor.build()),
+    };
+    bench.event(Event::Local(T, vec![(prefix(1), Some(route))]));
+    let said = |bench: &Bench, session: u64| {
+        let attributes = &bench.sent[&session][&prefix(1)].0;
+        let hot = attributes.hot();
+        (
+            hot.med,
+            hot.local_pref,
+            attributes.communities().collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(said(&bench, 1), (Some(5), None, vec![0xfde8_0007]));
+    assert_eq!(said(&bench, 2), (Some(5), Some(200), vec![0xfde8_0007]));
+    let plain = Some(RouteSource::Static.into());
+    bench.event(Event::Local(T, vec![(prefix(1), plain)]));
+    assert_eq!(said(&bench, 2), (None, Some(100), vec![]));
 }

@@ -23,8 +23,18 @@ enum Op {
     Export(u64, bool),
     /// Whether the import policy of everybody lets IPv4 prefixes in, which is all that `default` measures here.
     Pools(bool),
+    /// Which of [`AGGREGATES`], and whether they hold back what is inside.
+    Aggregates(Vec<(usize, bool)>),
     Work,
 }
+
+const AGGREGATES: [&str; 5] = [
+    "10.0.0.0/23",
+    "10.0.0.0/22",
+    "10.0.0.0/8",
+    "10.0.3.0/24",
+    "2001:db8::/40",
+];
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
@@ -39,6 +49,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(p, n, end)| Op::Repeat(p, n, end)),
         1 => (PEERS, any::<bool>()).prop_map(|(p, all)| Op::Export(p, all)),
         1 => any::<bool>().prop_map(Op::Pools),
+        1 => prop::collection::btree_map(0..AGGREGATES.len(), any::<bool>(), 0..4)
+            .prop_map(|chosen| Op::Aggregates(chosen.into_iter().collect())),
         3 => Just(Op::Work),
     ]
 }
@@ -101,6 +113,8 @@ fn update(n: u32, attributes: Option<(PathAttributes, NextHop)>) -> Vec<FamilyUp
 struct Model {
     sessions: BTreeMap<u64, u64>,
     exports_all: BTreeMap<u64, bool>,
+    /// Aggregates that are sent in place of what is inside.
+    summaries: Vec<IpNet>,
     generation: u64,
 }
 
@@ -118,7 +132,7 @@ impl Model {
             Op::Withdraw(p, n) => vec![Event::Update(session(p), update(n, None))],
             Op::Local(n, on) => vec![Event::Local(
                 T,
-                vec![(net(n), on.then_some(RouteSource::Static))],
+                vec![(net(n), on.then(|| RouteSource::Static.into()))],
             )],
             Op::Down(p, retain) => {
                 let how = if retain {
@@ -177,14 +191,30 @@ impl Model {
                     .collect(),
                 ..Default::default()
             })],
+            Op::Aggregates(chosen) => {
+                let aggregate = |(i, summary_only): (usize, bool)| Aggregate {
+                    prefix: AGGREGATES[i].parse().unwrap(),
+                    summary_only,
+                };
+                let chosen: Vec<Aggregate> = chosen.into_iter().map(aggregate).collect();
+                let summaries = chosen.iter().filter(|a| a.summary_only);
+                self.summaries = summaries.map(|a| a.prefix).collect();
+                vec![Event::Aggregates(T, chosen)]
+            }
             Op::Work => vec![],
         }
+    }
+
+    fn is_suppressed(&self, prefix: &IpNet) -> bool {
+        let mut summaries = self.summaries.iter();
+        summaries.any(|summary| summary.contains(prefix) && summary != prefix)
     }
 
     /// What a peer must have been sent, by the rules applied to each prefix by itself: the first AS behind ours.
     fn expected(&self, bench: &Bench, peer: u64) -> BTreeMap<IpNet, Option<u32>> {
         let best = bench.rib.paths(T, None).into_iter();
         best.filter(|path| matches!(path.verdict, Verdict::Best(_)))
+            .filter(|path| !self.is_suppressed(&path.prefix))
             .map(|path| {
                 (
                     path.prefix,
@@ -215,6 +245,7 @@ proptest! {
         let mut model = Model {
             sessions: PEERS.map(|peer| (peer, peer)).collect(),
             exports_all: PEERS.map(|peer| (peer, true)).collect(),
+            summaries: vec![],
             generation: 0,
         };
         for peer in PEERS {

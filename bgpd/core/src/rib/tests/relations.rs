@@ -219,7 +219,7 @@ fn a_refresh_is_framed_for_those_who_understand_it() {
     bench.up(peer(1, 65001, relation));
     bench.event(Event::Local(
         T,
-        vec![(prefix(1), Some(RouteSource::Static))],
+        vec![(prefix(1), Some(RouteSource::Static.into()))],
     ));
     let mut out = Vec::new();
     let family = Family::Ipv4Unicast;

@@ -84,8 +84,8 @@ fn local_routes_are_announced_with_next_hop_self_and_stay_out_of_the_kernel() {
     bench.event(Event::Local(
         T,
         vec![
-            (block, Some(RouteSource::OwnBlock)),
-            (block6, Some(RouteSource::OwnBlock)),
+            (block, Some(RouteSource::OwnBlock.into())),
+            (block6, Some(RouteSource::OwnBlock.into())),
         ],
     ));
     assert_eq!(bench.sent[&1][&block].0.as_path().to_string(), "65000");
@@ -175,7 +175,7 @@ fn a_changed_export_policy_is_applied_without_a_reset() {
     bench.announce(1, &[prefix(1)], &attributes(&[65001], None), next_hop(1));
     bench.event(Event::Local(
         T,
-        vec![(prefix(9), Some(RouteSource::Static))],
+        vec![(prefix(9), Some(RouteSource::Static.into()))],
     ));
     assert!(bench.has(2, &prefix(1)) && bench.has(2, &prefix(9)));
     let accept = Chain::new(&[Builtin::AcceptAll]);
