@@ -10,8 +10,8 @@ use netlink_packet_route::route::{
     RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 
-use crate::plan::Believed;
-use crate::route::{NextHop, RouteKey, RouteKind, RouteSpec, SmallList};
+use crate::plan::{Believed, Way, Written};
+use crate::route::{NextHop, RouteKey, RouteKind, SmallList};
 use crate::tracker::Link;
 
 /// One hop of a route read from the kernel.
@@ -19,7 +19,7 @@ use crate::tracker::Link;
 pub(crate) struct Hop {
     pub(crate) ifindex: Option<u32>,
     pub(crate) gateway: Option<IpAddr>,
-    pub(crate) weight: u8,
+    pub(crate) weight: u16,
 }
 
 /// A route read from the kernel.
@@ -32,7 +32,9 @@ pub(crate) struct KernelRoute {
     pub(crate) kind: RouteType,
     pub(crate) hops: SmallList<Hop>,
     pub(crate) prefsrc: Option<IpAddr>,
-    /// Carries attributes that we never write (TOS, source prefix, encapsulation, next-hop object, metrics).
+    /// The next-hop object that it goes through; `hops` then is what that holds, where the kernel tells.
+    pub(crate) next_hop_id: Option<u32>,
+    /// Carries attributes that we never write (TOS, source prefix, encapsulation, metrics).
     pub(crate) unusual: bool,
     /// A cache entry or lookup answer, not an entry of the table.
     pub(crate) cloned: bool,
@@ -49,13 +51,20 @@ impl KernelRoute {
 
     /// What the shadow should hold for this route of ours.
     pub(crate) fn believed(&self) -> Believed {
-        match self.as_spec() {
-            Some(spec) if !self.unusual => Believed::Exact(spec),
+        match self.way() {
+            Some(way) if !self.unusual => Believed::Exact(Written {
+                key: self.key(),
+                prefsrc: self.prefsrc,
+                way,
+            }),
             _ => Believed::Odd,
         }
     }
 
-    fn as_spec(&self) -> Option<RouteSpec> {
+    fn way(&self) -> Option<Way> {
+        if let Some(id) = self.next_hop_id {
+            return self.is_unicast().then_some(Way::Group(id));
+        }
         let kind = match (self.kind, self.hops.as_slice()) {
             // IPv6 reports `lo` as the interface of an unreachable route.
             (RouteType::Unreachable, _) => RouteKind::Unreachable,
@@ -81,12 +90,7 @@ impl KernelRoute {
             }
             _ => return None,
         };
-        Some(RouteSpec {
-            prefix: self.prefix,
-            kind,
-            prefsrc: self.prefsrc,
-            metric: self.metric,
-        })
+        Some(Way::Plain(kind))
     }
 }
 
@@ -117,8 +121,8 @@ fn message(prefix: &IpNet, table: u32, protocol: u8) -> RouteMessage {
 }
 
 /// The body of RTM_NEWROUTE.
-pub(crate) fn new_route(spec: &RouteSpec, table: u32, protocol: u8) -> RouteMessage {
-    let key = spec.key();
+pub(crate) fn new_route(route: &Written, table: u32, protocol: u8) -> RouteMessage {
+    let key = route.key;
     let mut message = message(&key.prefix, table, protocol);
     message.header.kind = RouteType::Unicast;
     message.header.scope = RouteScope::Universe;
@@ -127,15 +131,22 @@ pub(crate) fn new_route(spec: &RouteSpec, table: u32, protocol: u8) -> RouteMess
             .attributes
             .push(RouteAttribute::Priority(key.metric));
     }
-    if let Some(addr) = spec.prefsrc {
+    if let Some(addr) = route.prefsrc {
         message
             .attributes
             .push(RouteAttribute::PrefSource(addr.into()));
     }
-    match &spec.kind {
+    let kind = match &route.way {
+        Way::Plain(kind) => kind,
+        Way::Group(id) => {
+            message.attributes.push(RouteAttribute::NhId(*id));
+            return message;
+        }
+    };
+    match kind {
         RouteKind::Unreachable => message.header.kind = RouteType::Unreachable,
         RouteKind::Device { ifindex } => {
-            if spec.prefix.addr().is_ipv4() {
+            if key.prefix.addr().is_ipv4() {
                 message.header.scope = RouteScope::Link;
             }
             message.attributes.push(RouteAttribute::Oif(*ifindex));
@@ -151,7 +162,7 @@ pub(crate) fn new_route(spec: &RouteSpec, table: u32, protocol: u8) -> RouteMess
                 hops.iter()
                     .map(|hop| {
                         let mut entry = RouteNextHop::default();
-                        entry.hops = hop.weight.max(1) - 1;
+                        entry.hops = u8::try_from(hop.share() - 1).unwrap_or(u8::MAX);
                         entry.interface_index = hop.ifindex.unwrap_or(0);
                         entry.attributes.push(gateway(&key.prefix, hop.gateway));
                         entry
@@ -223,6 +234,7 @@ pub(crate) fn read_route(message: &RouteMessage) -> Option<KernelRoute> {
         kind: header.kind,
         hops: SmallList::new(),
         prefsrc: None,
+        next_hop_id: None,
         unusual: header.tos != 0 || header.source_prefix_length != 0,
         cloned: header.flags.contains(RouteFlags::Cloned),
     };
@@ -245,8 +257,8 @@ pub(crate) fn read_route(message: &RouteMessage) -> Option<KernelRoute> {
             RouteAttribute::Gateway(addr) => single.gateway = address(addr),
             RouteAttribute::Via(via) => single.gateway = via_address(via),
             RouteAttribute::MultiPath(hops) => route.hops.extend(hops.iter().map(read_hop)),
-            RouteAttribute::NhId(_)
-            | RouteAttribute::Encap(_)
+            RouteAttribute::NhId(id) => route.next_hop_id = Some(*id),
+            RouteAttribute::Encap(_)
             | RouteAttribute::EncapType(_)
             | RouteAttribute::Metrics(_)
             | RouteAttribute::Realm(_) => route.unusual = true,
@@ -269,7 +281,7 @@ fn read_hop(hop: &RouteNextHop) -> Hop {
     Hop {
         ifindex,
         gateway,
-        weight: hop.hops.saturating_add(1),
+        weight: u16::from(hop.hops) + 1,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Kernel routes of protocol 82: pure diff, async writer, next-hop tracker.
 //!
-//! Owns: every route of our protocol in one kernel table (pod routes included), and the answer to "which way does this
+//! Owns: every route of our protocol in one kernel table (pod routes included), the next-hop objects of our protocol and
+//! ids that routes with several next hops go through, and the answer to "which way does this
 //! next hop lie". Never does: touch a route of another protocol, decide what should be routed, or configure links.
 //!
 //! ```text
@@ -13,8 +14,10 @@
 //! writer is busy, lets the kernel's socket buffer overflow, which is reported as an overrun and answered by a resync.
 
 mod codec;
+mod groups;
 mod handle;
 mod local;
+mod message;
 mod monitor;
 mod netlink;
 mod plan;
@@ -32,6 +35,8 @@ pub use tracker::{NextHopKey, NextHopState};
 
 /// Protocol number (`rtm_protocol`) of every route that Roadbed writes.
 pub const PROTOCOL: u8 = 82;
+/// Ids of next-hop objects that Roadbed writes, with [`PROTOCOL`] as their protocol: 82 in the first octet.
+pub const NEXT_HOP_IDS: std::ops::RangeInclusive<u32> = 0x5200_0000..=0x52ff_ffff;
 /// The kernel's main routing table (`RT_TABLE_MAIN`).
 pub const MAIN_TABLE: u32 = 254;
 /// Metric of the `unreachable` backing of own blocks: the worst, so that any other route of the prefix wins.

@@ -10,11 +10,13 @@ use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocol
 use tokio::sync::mpsc;
 
 use crate::codec::{self, KernelRoute};
+use crate::groups::NextHopObject;
+use crate::message::{Message, RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
 use crate::netlink::RECEIVE_BUFFER;
 use crate::tracker::Link;
 
-/// RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE.
-const GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+/// RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE, NEXTHOP.
+const GROUPS: [u32; 6] = [1, 5, 7, 9, 11, 32];
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const NLMSG_HEADER: usize = 16;
@@ -31,6 +33,8 @@ pub(crate) enum Event {
     Link { index: u32, link: Option<Link> },
     /// An address appeared or went.
     Address { removed: bool, ipv4: bool },
+    /// A next-hop object appeared, changed or went. The kernel is silent about those that go with a link.
+    NextHop(NextHopObject),
     /// Events were lost: everything must be read anew.
     Overrun,
 }
@@ -85,10 +89,11 @@ pub(crate) fn decode(datagram: &[u8], own_port: u32) -> Vec<Event> {
         };
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         // Cheap on purpose: a full table that we write ourselves passes here.
-        if port == own_port && (kind == RTM_NEWROUTE || kind == RTM_DELROUTE) {
+        let written = [RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWNEXTHOP, RTM_DELNEXTHOP];
+        if port == own_port && written.contains(&kind) {
             continue;
         }
-        match NetlinkMessage::<RouteNetlinkMessage>::deserialize(message) {
+        match NetlinkMessage::<Message>::deserialize(message) {
             Ok(message) => events.extend(interpret(message)),
             Err(error) => {
                 tracing::warn!(%error, kind, "undecodable message from the kernel");
@@ -99,10 +104,14 @@ pub(crate) fn decode(datagram: &[u8], own_port: u32) -> Vec<Event> {
     events
 }
 
-fn interpret(message: NetlinkMessage<RouteNetlinkMessage>) -> Option<Event> {
+fn interpret(message: NetlinkMessage<Message>) -> Option<Event> {
     let replace = message.header.flags & NLM_F_REPLACE != 0;
-    let NetlinkPayload::InnerMessage(inner) = message.payload else {
-        return None;
+    let inner = match message.payload {
+        NetlinkPayload::InnerMessage(Message::Route(inner)) => inner,
+        NetlinkPayload::InnerMessage(Message::NextHop(inner)) => {
+            return inner.read().map(Event::NextHop);
+        }
+        _ => return None,
     };
     match inner {
         RouteNetlinkMessage::NewRoute(route) => Some(Event::RouteAdded {

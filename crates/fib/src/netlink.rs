@@ -17,6 +17,8 @@ use netlink_sys::{AsyncSocket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE
 use tokio::task::JoinHandle;
 
 use crate::codec::{self, KernelRoute};
+use crate::groups::{NextHopObject, NextHopOp};
+use crate::message::{Message, NextHopMessage};
 use crate::plan::Op;
 
 /// Requests in one `sendto`: 64–200 measured alike, and the answers of 200 fit the default receive buffer.
@@ -30,9 +32,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often an interrupted dump is taken again before its last reading is used.
 const DUMP_ATTEMPTS: usize = 4;
 
-const ENOENT: i32 = 2;
+pub(crate) const ENOENT: i32 = 2;
 pub(crate) const ESRCH: i32 = 3;
 pub(crate) const EEXIST: i32 = 17;
+const EOPNOTSUPP: i32 = 95;
 
 /// Why the kernel refused a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,7 +50,7 @@ pub(crate) type Answer = Option<Result<(), Refusal>>;
 /// A request socket with its connection task, which ends with it.
 #[derive(Debug)]
 pub(crate) struct Netlink {
-    handle: ConnectionHandle<RouteNetlinkMessage>,
+    handle: ConnectionHandle<Message>,
     /// Port of the socket: notifications of our own writes carry it.
     pub(crate) port: u32,
     task: JoinHandle<()>,
@@ -89,11 +92,33 @@ impl Netlink {
 
     /// Carries out operations in order; one answer each, in the same order.
     pub(crate) async fn write(&self, ops: &[Op]) -> Vec<Answer> {
-        let mut answers = Vec::with_capacity(ops.len());
+        self.send_all(ops.iter().map(|op| self.encode(op))).await
+    }
+
+    /// As [`Netlink::write`], for next-hop objects.
+    pub(crate) async fn write_next_hops(&self, ops: &[NextHopOp]) -> Vec<Answer> {
+        let encode = |op: &NextHopOp| {
+            let flags = match op {
+                NextHopOp::AddMember { .. } | NextHopOp::AddGroup { .. } => {
+                    NLM_F_CREATE | NLM_F_EXCL
+                }
+                NextHopOp::ReplaceGroup { .. } => NLM_F_REPLACE,
+                NextHopOp::Delete { .. } => 0,
+            };
+            let body = NextHopMessage::request(op, self.protocol);
+            request(Message::NextHop(body), flags)
+        };
+        self.send_all(ops.iter().map(encode)).await
+    }
+
+    async fn send_all(
+        &self,
+        messages: impl ExactSizeIterator<Item = NetlinkMessage<Message>>,
+    ) -> Vec<Answer> {
+        let mut answers = Vec::with_capacity(messages.len());
         let mut batch = Vec::new();
         let mut bytes = 0;
-        for op in ops {
-            let message = self.encode(op);
+        for message in messages {
             let size = message.buffer_len();
             if !batch.is_empty() && (batch.len() >= BATCH_MESSAGES || bytes + size > BATCH_BYTES) {
                 answers.extend(self.exchange(std::mem::take(&mut batch)).await);
@@ -108,17 +133,17 @@ impl Netlink {
         answers
     }
 
-    fn encode(&self, op: &Op) -> NetlinkMessage<RouteNetlinkMessage> {
+    fn encode(&self, op: &Op) -> NetlinkMessage<Message> {
         let (body, flags) = match op {
-            Op::Add(spec) => {
-                let route = codec::new_route(spec, self.table, self.protocol);
+            Op::Add(route) => {
+                let route = codec::new_route(route, self.table, self.protocol);
                 (
                     RouteNetlinkMessage::NewRoute(route),
                     NLM_F_CREATE | NLM_F_EXCL,
                 )
             }
-            Op::Replace(spec) => {
-                let route = codec::new_route(spec, self.table, self.protocol);
+            Op::Replace(route) => {
+                let route = codec::new_route(route, self.table, self.protocol);
                 (
                     RouteNetlinkMessage::NewRoute(route),
                     NLM_F_CREATE | NLM_F_REPLACE,
@@ -129,14 +154,10 @@ impl Netlink {
                 0,
             ),
         };
-        let mut message = NetlinkMessage::from(body);
-        message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-        // Fills in the message type and the length, by which batches are measured.
-        message.finalize();
-        message
+        request(Message::Route(body), flags)
     }
 
-    async fn exchange(&self, batch: Vec<NetlinkMessage<RouteNetlinkMessage>>) -> Vec<Answer> {
+    async fn exchange(&self, batch: Vec<NetlinkMessage<Message>>) -> Vec<Answer> {
         let expected = batch.len();
         let mut lost = vec![None; expected];
         let Ok(mut stream) = self.handle.request_batch(batch, SocketAddr::new(0, 0)) else {
@@ -171,9 +192,11 @@ impl Netlink {
             let body = codec::dump_routes(family, self.table, protocol);
             let found = self
                 .dump(
-                    RouteNetlinkMessage::GetRoute(body),
+                    Message::Route(RouteNetlinkMessage::GetRoute(body)),
                     |message| match message {
-                        RouteNetlinkMessage::NewRoute(route) => codec::read_route(&route),
+                        Message::Route(RouteNetlinkMessage::NewRoute(route)) => {
+                            codec::read_route(&route)
+                        }
                         _ => None,
                     },
                 )
@@ -188,12 +211,25 @@ impl Netlink {
         Ok(routes)
     }
 
+    /// All next-hop objects, of whomever. None where the kernel has no such objects.
+    pub(crate) async fn dump_next_hops(&self) -> io::Result<Vec<NextHopObject>> {
+        let body = Message::NextHop(NextHopMessage::dump());
+        let found = self.dump(body, |message| match message {
+            Message::NextHop(message) => message.read(),
+            Message::Route(_) => None,
+        });
+        match found.await {
+            Err(error) if error.raw_os_error() == Some(EOPNOTSUPP) => Ok(Vec::new()),
+            answer => answer,
+        }
+    }
+
     /// All links.
     pub(crate) async fn dump_links(&self) -> io::Result<Vec<LinkMessage>> {
         self.dump(
-            RouteNetlinkMessage::GetLink(LinkMessage::default()),
+            Message::Route(RouteNetlinkMessage::GetLink(LinkMessage::default())),
             |message| match message {
-                RouteNetlinkMessage::NewLink(link) => Some(link),
+                Message::Route(RouteNetlinkMessage::NewLink(link)) => Some(link),
                 _ => None,
             },
         )
@@ -203,9 +239,9 @@ impl Netlink {
     /// All addresses of both families.
     pub(crate) async fn dump_addresses(&self) -> io::Result<Vec<AddressMessage>> {
         self.dump(
-            RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+            Message::Route(RouteNetlinkMessage::GetAddress(AddressMessage::default())),
             |message| match message {
-                RouteNetlinkMessage::NewAddress(address) => Some(address),
+                Message::Route(RouteNetlinkMessage::NewAddress(address)) => Some(address),
                 _ => None,
             },
         )
@@ -216,10 +252,12 @@ impl Netlink {
     pub(crate) async fn lookup(&self, addr: IpAddr) -> io::Result<Option<KernelRoute>> {
         let found = self
             .request(
-                RouteNetlinkMessage::GetRoute(codec::lookup(addr)),
+                Message::Route(RouteNetlinkMessage::GetRoute(codec::lookup(addr))),
                 0,
                 |message| match message {
-                    RouteNetlinkMessage::NewRoute(route) => codec::read_route(&route),
+                    Message::Route(RouteNetlinkMessage::NewRoute(route)) => {
+                        codec::read_route(&route)
+                    }
                     _ => None,
                 },
             )
@@ -229,8 +267,8 @@ impl Netlink {
 
     async fn dump<T>(
         &self,
-        body: RouteNetlinkMessage,
-        read: impl Fn(RouteNetlinkMessage) -> Option<T>,
+        body: Message,
+        read: impl Fn(Message) -> Option<T>,
     ) -> io::Result<Vec<T>> {
         let mut last = Vec::new();
         for _ in 0..DUMP_ATTEMPTS {
@@ -249,9 +287,9 @@ impl Netlink {
 
     async fn request<T>(
         &self,
-        body: RouteNetlinkMessage,
+        body: Message,
         flags: u16,
-        read: impl Fn(RouteNetlinkMessage) -> Option<T>,
+        read: impl Fn(Message) -> Option<T>,
     ) -> io::Result<(Vec<T>, bool)> {
         let mut message = NetlinkMessage::from(body);
         message.header.flags = NLM_F_REQUEST | flags;
@@ -280,7 +318,16 @@ impl Netlink {
     }
 }
 
-fn outcome(message: &NetlinkMessage<RouteNetlinkMessage>) -> Result<(), Refusal> {
+/// A request that is answered.
+fn request(body: Message, flags: u16) -> NetlinkMessage<Message> {
+    let mut message = NetlinkMessage::from(body);
+    message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+    // Fills in the message type and the length, by which batches are measured.
+    message.finalize();
+    message
+}
+
+fn outcome(message: &NetlinkMessage<Message>) -> Result<(), Refusal> {
     let NetlinkPayload::Error(error) = &message.payload else {
         return Ok(());
     };

@@ -46,15 +46,26 @@ pub struct NextHop {
     pub gateway: IpAddr,
     /// Outgoing interface. `None` lets the kernel choose; required for a link-local gateway.
     pub ifindex: Option<u32>,
-    /// Share of traffic among several next hops, 1–255 (0 counts as 1). Ignored for a single next hop.
-    pub weight: u8,
+    /// Share of traffic among several next hops, 1–256 (0 counts as 1). Ignored for a single next hop.
+    pub weight: u16,
 }
+
+impl NextHop {
+    /// The weight as the kernel takes it.
+    pub(crate) fn share(&self) -> u16 {
+        self.weight.clamp(1, MAX_WEIGHT)
+    }
+}
+
+/// The highest weight that every kernel with next-hop groups takes.
+const MAX_WEIGHT: u16 = 256;
 
 /// What a route does with packets.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum RouteKind {
-    /// Through one or more routers. One is a plain route, which survives loss of carrier as `linkdown`; several are
-    /// written as a plain multipath route, not as a next-hop group.
+    /// Through one or more routers. One is a plain route, which survives loss of carrier as `linkdown`. Several are a
+    /// next-hop group that all routes with the same next hops share; a plain multipath route where a next hop leaves its
+    /// interface open, or where no link of theirs is alive.
     Via(SmallList<NextHop>),
     /// Directly on an interface (scope link in IPv4).
     Device {
@@ -120,13 +131,12 @@ impl RouteSpec {
     pub fn key(&self) -> RouteKey {
         RouteKey::new(self.prefix, self.metric)
     }
+}
 
-    /// Whether `kernel`, read back from the kernel, is this route. An interface that this route leaves open matches any.
-    pub(crate) fn satisfied_by(&self, kernel: &RouteSpec) -> bool {
-        if self.key() != kernel.key() || self.prefsrc != kernel.prefsrc {
-            return false;
-        }
-        match (&self.kind, &kernel.kind) {
+impl RouteKind {
+    /// Whether `kernel`, read back from the kernel, is this. An interface that is left open here matches any.
+    pub(crate) fn satisfied_by(&self, kernel: &RouteKind) -> bool {
+        match (self, kernel) {
             (RouteKind::Via(want), RouteKind::Via(have)) => same_next_hops(want, have),
             (want, have) => want == have,
         }
@@ -146,7 +156,7 @@ fn same_next_hops(want: &[NextHop], have: &[NextHop]) -> bool {
         let found = left.iter().position(|have| {
             have.gateway == hop.gateway
                 && (hop.ifindex.is_none() || hop.ifindex == have.ifindex)
-                && (single || have.weight == hop.weight.max(1))
+                && (single || have.weight == hop.share())
         });
         found.map(|at| left.swap_remove(at)).is_some()
     })

@@ -1,6 +1,7 @@
 //! Tests of the crate, by topic.
 
 mod codec;
+mod groups;
 mod netns;
 mod plan;
 mod tracker;

@@ -39,7 +39,7 @@ pub enum NextHopState {
 
 impl NextHopState {
     /// The next hop to write into a kernel route for a path whose BGP next hop is `addr`.
-    pub fn forwarding(&self, addr: IpAddr, weight: u8) -> Option<NextHop> {
+    pub fn forwarding(&self, addr: IpAddr, weight: u16) -> Option<NextHop> {
         match *self {
             NextHopState::Resolved {
                 ifindex, gateway, ..
@@ -194,6 +194,14 @@ impl Tracker {
     /// The link with this index.
     pub(crate) fn link(&self, index: u32) -> Option<&Link> {
         self.links.get(&index)
+    }
+
+    /// Whether a foreign route goes through this next-hop object.
+    pub(crate) fn uses_next_hop(&self, id: u32) -> bool {
+        let routes = self.v4.values().chain(self.v6.values()).flatten();
+        routes
+            .into_iter()
+            .any(|route| route.next_hop_id == Some(id))
     }
 
     /// Protocol of a foreign route under a key, if one is known.

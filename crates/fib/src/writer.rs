@@ -1,6 +1,8 @@
 //! The driver: one task that owns shadow, tracker and request socket. Reads, writes, sleeps; [`Ledger`] and
 //! [`Tracker`] decide.
 
+mod reconcile;
+
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
@@ -13,12 +15,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::NEXT_HOP_IDS;
 use crate::codec::{self, KernelRoute};
 use crate::handle::{FibError, FibEvent, FibOptions};
 use crate::local::{self, LocalLink};
 use crate::monitor::{self, Event};
-use crate::netlink::{Answer, EEXIST, ESRCH, Netlink};
-use crate::plan::{Believed, Ledger, Op};
+use crate::netlink::Netlink;
+use crate::plan::{Believed, Ledger};
 use crate::route::{ApplyReport, InstalledRoute, RouteChange, RouteFailure, RouteKey, Source};
 use crate::tracker::{NextHopKey, NextHopState, Tracker};
 
@@ -82,6 +85,10 @@ pub(crate) struct Writer {
     events: mpsc::Sender<Vec<FibEvent>>,
     dirty_next_hops: BTreeSet<NextHopKey>,
     dirty_links: BTreeSet<u32>,
+    /// Links that lost or found their carrier: what is shared out over them is to be planned anew.
+    shifted: BTreeSet<u32>,
+    /// Routes that a shrunken group was left to become plain ones from then on.
+    settle_at: Instant,
 }
 
 impl Drop for Writer {
@@ -107,9 +114,10 @@ impl Writer {
         let (monitor_tx, monitor_events) = mpsc::channel(MONITOR_BATCHES);
         let monitor = tokio::spawn(monitor::run(socket, Arc::clone(&own_port), monitor_tx));
         let now = Instant::now();
+        let audit_at = now + options.audit_interval;
         let mut writer = Writer {
             ledger: Ledger::new(options.sources.iter().copied()),
-            audit_at: now + options.audit_interval,
+            audit_at,
             options,
             netlink,
             own_port,
@@ -122,6 +130,8 @@ impl Writer {
             events,
             dirty_next_hops: BTreeSet::new(),
             dirty_links: BTreeSet::new(),
+            shifted: BTreeSet::new(),
+            settle_at: audit_at,
         };
         let read = |source| FibError::Netlink {
             action: "read routes",
@@ -129,6 +139,10 @@ impl Writer {
         };
         writer.read_foreign().await.map_err(read)?;
         writer.dirty_links.clear();
+        writer.shifted.clear();
+        let next_hops = writer.netlink.dump_next_hops().await.map_err(read)?;
+        let protocol = writer.options.protocol;
+        writer.ledger.observe_next_hops(&next_hops, protocol);
         let adopted = writer
             .netlink
             .dump_routes(writer.options.protocol)
@@ -153,7 +167,7 @@ impl Writer {
                 .into_iter()
                 .map(|route| route.key)
                 .collect();
-            self.reconcile(&keys).await;
+            self.reconcile(&keys, false).await;
         }
     }
 
@@ -170,7 +184,10 @@ impl Writer {
                     Some(command) => self.serve(command).await,
                     None => return,
                 },
-                Some(batch) = self.monitor_events.recv() => self.note(batch),
+                Some(batch) = self.monitor_events.recv() => {
+                    self.note(batch);
+                    self.shift().await;
+                }
                 () = tokio::time::sleep_until(due) => self.tick().await,
                 Ok(permit) = events.reserve(), if pending => {
                     let mut batch = Vec::new();
@@ -186,7 +203,7 @@ impl Writer {
         match command {
             Command::Apply { changes, reply } => {
                 let keys = self.ledger.apply(changes);
-                let written = self.reconcile(&keys).await;
+                let written = self.reconcile(&keys, false).await;
                 if let Some(reply) = reply {
                     let failed: Vec<_> = keys.iter().filter_map(|key| self.failure(key)).collect();
                     let unchanged = keys.len().saturating_sub(written + failed.len());
@@ -199,14 +216,17 @@ impl Writer {
             }
             Command::FinishAdoption { source, reply } => {
                 let keys = self.ledger.finish(source);
-                if !keys.is_empty() {
-                    let swept = self.reconcile(&keys).await;
-                    tracing::info!(swept, "swept stale routes");
+                if self.ledger.adoption_finished() {
+                    let swept = self.reconcile(&keys, false).await;
+                    if swept > 0 {
+                        tracing::info!(swept, "swept stale routes");
+                    }
                 }
                 let _ = reply.send(());
             }
             Command::Dump { reply } => drop(reply.send(self.ledger.dump())),
             Command::Audit { reply } => {
+                self.settle_at = Instant::now();
                 self.audit().await;
                 let _ = reply.send(());
             }
@@ -237,101 +257,6 @@ impl Writer {
         })
     }
 
-    /// Brings keys to their desired state; returns how many operations the kernel carried out.
-    async fn reconcile(&mut self, keys: &BTreeSet<RouteKey>) -> usize {
-        let mut ops = self.ledger.plan(keys);
-        // Replacing would hit whichever route holds the key, so a foreign holder is looked for first.
-        // The kernel has no conditional replace: one that took the key microseconds ago, unheard of yet, would be hit.
-        ops.retain(|op| match op {
-            Op::Replace(_) => match self.tracker.holder(&op.key()) {
-                Some(protocol) => {
-                    self.ledger
-                        .done(op.clone(), Err(foreign_holder(Some(protocol))));
-                    false
-                }
-                None => true,
-            },
-            Op::Add(_) | Op::Delete(_) => true,
-        });
-        let answers = self.netlink.write(&ops).await;
-        let mut written = 0;
-        let mut lost = false;
-        let mut ours_after_all = BTreeSet::new();
-        for (op, answer) in ops.into_iter().zip(answers) {
-            lost |= answer.is_none();
-            let (result, held_by_us) = self.judge(&op, answer).await;
-            if held_by_us {
-                self.ledger.believe(op.key(), Believed::Odd);
-                ours_after_all.insert(op.key());
-                continue;
-            }
-            written += usize::from(result.is_ok());
-            // Retries repeat a refusal; only news is worth a line.
-            if let Err(reason) = &result
-                && self.ledger.failure(&op.key()) != Some(reason)
-            {
-                let key = op.key();
-                tracing::warn!(prefix = %key.prefix, metric = key.metric, reason, "kernel refused a route");
-            }
-            self.ledger.done(op, result);
-        }
-        if lost {
-            self.schedule_audit();
-        }
-        if !ours_after_all.is_empty() {
-            written += self.second_attempt(&ours_after_all).await;
-        }
-        written
-    }
-
-    /// Replaces routes of ours that the shadow did not know of. What fails now waits for the audit.
-    async fn second_attempt(&mut self, keys: &BTreeSet<RouteKey>) -> usize {
-        let ops = self.ledger.plan(keys);
-        let answers = self.netlink.write(&ops).await;
-        let mut written = 0;
-        for (op, answer) in ops.into_iter().zip(answers) {
-            let result = answer
-                .unwrap_or_else(|| Err(no_answer()))
-                .map_err(|refusal| refusal.reason);
-            written += usize::from(result.is_ok());
-            self.ledger.done(op, result);
-        }
-        written
-    }
-
-    /// The meaning of an answer, and whether the key turned out to be held by an unknown route of ours.
-    async fn judge(&self, op: &Op, answer: Answer) -> (Result<(), String>, bool) {
-        match answer {
-            None => (Err(no_answer().reason), false),
-            Some(Ok(())) => (Ok(()), false),
-            Some(Err(refusal)) => match op {
-                Op::Delete(_) if refusal.errno == ESRCH => (Ok(()), false),
-                Op::Add(spec) if refusal.errno == EEXIST => {
-                    let key = spec.key();
-                    let holder = self.holder(&key).await;
-                    (
-                        Err(foreign_holder(holder)),
-                        holder == Some(self.options.protocol),
-                    )
-                }
-                _ => (Err(refusal.reason), false),
-            },
-        }
-    }
-
-    async fn holder(&self, key: &RouteKey) -> Option<u8> {
-        if let Some(protocol) = self.tracker.holder(key) {
-            return Some(protocol);
-        }
-        let found = self
-            .netlink
-            .lookup(key.prefix.network())
-            .await
-            .ok()
-            .flatten()?;
-        (found.key() == *key && found.table == self.options.table).then_some(found.protocol)
-    }
-
     async fn tick(&mut self) {
         let now = Instant::now();
         if now >= self.audit_at {
@@ -339,7 +264,7 @@ impl Writer {
         } else if self.retry_at.is_some_and(|retry| now >= retry) {
             self.retry_at = None;
             let failed = self.ledger.failed().clone();
-            self.reconcile(&failed).await;
+            self.reconcile(&failed, false).await;
             self.space_from(now);
         }
     }
@@ -372,9 +297,19 @@ impl Writer {
         if std::mem::take(&mut self.resync) {
             self.read_foreign().await?;
         }
+        let next_hops = self.netlink.dump_next_hops().await?;
         let found = self.netlink.dump_routes(self.options.protocol).await?;
-        let touched = self.ledger.observe(found.iter().map(believed));
-        let repaired = self.reconcile(&touched).await;
+        let protocol = self.options.protocol;
+        let mut touched = self.ledger.observe_next_hops(&next_hops, protocol);
+        touched.append(&mut self.ledger.observe(found.iter().map(believed)));
+        let at_leisure = Instant::now() >= self.settle_at;
+        if at_leisure {
+            self.settle_at = Instant::now() + self.options.audit_interval;
+            touched.append(&mut self.ledger.through_one());
+        }
+        let repaired = self.reconcile(&touched, at_leisure).await;
+        // Links that changed unheard of.
+        self.shift().await;
         if repaired > 0 {
             tracing::info!(repaired, "repaired kernel routes");
         }
@@ -389,7 +324,9 @@ impl Writer {
             .iter()
             .map(codec::read_link)
             .collect();
-        self.dirty_links.extend(self.tracker.load_links(links));
+        let changed = self.tracker.load_links(links);
+        self.shifted.extend(&changed);
+        self.dirty_links.extend(changed);
         let ours = self.options.protocol;
         let routes = self.netlink.dump_routes(0).await?;
         self.tracker
@@ -430,6 +367,7 @@ impl Writer {
                     let alive = link.as_ref().is_some_and(|link| link.alive());
                     if self.tracker.set_link(index, link) {
                         self.dirty_links.insert(index);
+                        self.shifted.insert(index);
                         self.dirty_next_hops.extend(self.tracker.refresh(None));
                         // A link that goes takes routes with it, silently in IPv4; one that comes may take what failed.
                         if alive {
@@ -437,6 +375,12 @@ impl Writer {
                         } else {
                             self.schedule_audit()
                         }
+                    }
+                }
+                Event::NextHop(object) => {
+                    // Somebody else made or unmade what bears our ids.
+                    if NEXT_HOP_IDS.contains(&object.id) {
+                        self.schedule_audit();
                     }
                 }
                 // IPv4 routes with this source address go, on older kernels silently; IPv6 ones silently lose it.
@@ -486,34 +430,6 @@ impl Writer {
 
 fn believed(route: &KernelRoute) -> (RouteKey, Believed) {
     (route.key(), route.believed())
-}
-
-fn no_answer() -> crate::netlink::Refusal {
-    crate::netlink::Refusal {
-        errno: 0,
-        reason: "the kernel's answer was lost; the next audit will tell".into(),
-    }
-}
-
-fn foreign_holder(protocol: Option<u8>) -> String {
-    let name = match protocol {
-        Some(2) => " (kernel)",
-        Some(3) => " (boot)",
-        Some(4) => " (static)",
-        Some(9) => " (ra)",
-        Some(11) => " (zebra)",
-        Some(12) => " (bird)",
-        Some(16) => " (dhcp)",
-        Some(186) => " (bgp)",
-        _ => "",
-    };
-    match protocol {
-        Some(protocol) => format!(
-            "a route of protocol {protocol}{name} holds this prefix and metric; it is not ours to replace"
-        ),
-        None => "a route without our mark holds this prefix and metric; it is not ours to replace"
-            .into(),
-    }
 }
 
 /// Turns what changed into events with the state of now.

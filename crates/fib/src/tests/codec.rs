@@ -5,15 +5,13 @@ use smallvec::smallvec;
 use super::{device, unreachable, via};
 use crate::codec::{extack_text, new_route, read_route};
 use crate::monitor::{Event, decode};
-use crate::plan::Believed;
+use crate::plan::{Believed, Written};
 use crate::route::{NextHop, RouteKind, RouteSpec};
 
 fn check_round_trip(spec: RouteSpec) {
+    let spec = Written::from(spec);
     let read = read_route(&new_route(&spec, 254, 82)).expect("readable");
-    assert_eq!(
-        (read.table, read.protocol, read.key()),
-        (254, 82, spec.key())
-    );
+    assert_eq!((read.table, read.protocol, read.key()), (254, 82, spec.key));
     match read.believed() {
         Believed::Exact(back) => assert!(spec.satisfied_by(&back), "{spec:?} became {back:?}"),
         other => panic!("{spec:?} became {other:?}"),
@@ -48,14 +46,16 @@ fn written_routes_read_back() {
 
 #[test]
 fn large_tables_are_named_by_attribute() {
-    let read = read_route(&new_route(&device("10.1.0.7/32", 9), 5000, 82)).expect("readable");
+    let read =
+        read_route(&new_route(&device("10.1.0.7/32", 9).into(), 5000, 82)).expect("readable");
     assert_eq!(read.table, 5000);
 }
 
 #[test]
 fn satisfaction_is_exact_where_it_matters() {
-    let want = via("10.1.0.0/16", "10.0.0.1", None, 20);
-    let have = |gateway, metric| via("10.1.0.0/16", gateway, Some(3), metric);
+    let plain = via("10.1.0.0/16", "10.0.0.1", None, 20);
+    let want = Written::from(plain.clone());
+    let have = |gateway, metric| Written::from(via("10.1.0.0/16", gateway, Some(3), metric));
     assert!(
         want.satisfied_by(&have("10.0.0.1", 20)),
         "an open interface matches any"
@@ -63,7 +63,7 @@ fn satisfaction_is_exact_where_it_matters() {
     assert!(!want.satisfied_by(&have("10.0.0.2", 20)));
     assert!(!want.satisfied_by(&have("10.0.0.1", 21)));
     assert!(
-        !RouteSpec {
+        !Written {
             prefsrc: Some("10.0.0.9".parse().unwrap()),
             ..want.clone()
         }
@@ -76,8 +76,9 @@ fn satisfaction_is_exact_where_it_matters() {
     };
     let multi = |hops: Vec<NextHop>| RouteSpec {
         kind: RouteKind::Via(hops.into()),
-        ..want.clone()
+        ..plain.clone()
     };
+    let multi = |hops| Written::from(multi(hops));
     let kernel = multi(vec![hop(Some(1), 1), hop(Some(2), 1)]);
     assert!(
         multi(vec![hop(None, 0), hop(Some(1), 1)]).satisfied_by(&kernel),

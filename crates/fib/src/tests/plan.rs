@@ -5,13 +5,18 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{device, unreachable, via};
-use crate::plan::{Believed, Ledger, Op};
+use crate::plan::{Believed, Conditions, Ledger, Op, Written};
 use crate::route::{RouteChange, RouteKey, RouteSpec, RouteState, Source};
+
+const ALL_ALIVE: Conditions<'static> = Conditions {
+    dead: &|_| false,
+    at_leisure: false,
+};
 
 /// One route per key; `Err` is another protocol's.
 #[derive(Clone, Default, Debug)]
 struct Kernel {
-    routes: BTreeMap<RouteKey, Result<RouteSpec, ()>>,
+    routes: BTreeMap<RouteKey, Result<Written, ()>>,
 }
 
 impl Kernel {
@@ -37,7 +42,7 @@ impl Kernel {
     }
 
     fn dump(&self) -> Vec<(RouteKey, Believed)> {
-        let ours = |(key, route): (&RouteKey, &Result<RouteSpec, ()>)| {
+        let ours = |(key, route): (&RouteKey, &Result<Written, ()>)| {
             Some((*key, Believed::Exact(route.as_ref().ok()?.clone())))
         };
         self.routes.iter().filter_map(ours).collect()
@@ -47,9 +52,11 @@ impl Kernel {
 fn run<'a>(
     ledger: &mut Ledger,
     kernel: &mut Kernel,
-    keys: impl IntoIterator<Item = &'a RouteKey>,
+    keys: impl IntoIterator<Item = &'a RouteKey> + Clone,
 ) -> Vec<Op> {
-    let ops = ledger.plan(keys);
+    let plan = ledger.plan(keys, ALL_ALIVE);
+    assert_eq!(plan.next_hops, vec![]);
+    let ops = plan.routes;
     for op in &ops {
         let answer = kernel.carry_out(op);
         ledger.done(op.clone(), answer);
@@ -64,12 +71,18 @@ fn apply(ledger: &mut Ledger, kernel: &mut Kernel, changes: Vec<RouteChange>) ->
 
 fn adopted(routes: &[RouteSpec], sources: &[Source]) -> (Ledger, Kernel) {
     let mut kernel = Kernel::default();
-    kernel
-        .routes
-        .extend(routes.iter().map(|route| (route.key(), Ok(route.clone()))));
+    kernel.routes.extend(
+        routes
+            .iter()
+            .map(|route| (route.key(), Ok(route.clone().into()))),
+    );
     let mut ledger = Ledger::new(sources.iter().copied());
     let keys = ledger.observe(kernel.dump());
-    assert_eq!(ledger.plan(&keys), vec![], "adoption deletes nothing");
+    assert_eq!(
+        ledger.plan(&keys, ALL_ALIVE).routes,
+        vec![],
+        "adoption deletes nothing"
+    );
     (ledger, kernel)
 }
 
@@ -129,13 +142,13 @@ fn best_source_holds_the_key_and_the_next_takes_over() {
         &mut kernel,
         vec![RouteChange::want(Source::Pod, pod.clone())],
     );
-    assert_eq!(ops, vec![Op::Replace(pod.clone())]);
+    assert_eq!(ops, vec![Op::Replace(pod.clone().into())]);
     let ops = apply(
         &mut ledger,
         &mut kernel,
         vec![RouteChange::withdraw(Source::Pod, pod.prefix)],
     );
-    assert_eq!(ops, vec![Op::Replace(bgp)]);
+    assert_eq!(ops, vec![Op::Replace(bgp.into())]);
 }
 
 #[test]
@@ -158,7 +171,7 @@ fn metrics_coexist_and_a_changed_metric_moves_the_route() {
         &mut kernel,
         vec![RouteChange::want(Source::Bgp, moved.clone())],
     );
-    assert_eq!(ops, vec![Op::Delete(bgp.key()), Op::Add(moved)]);
+    assert_eq!(ops, vec![Op::Delete(bgp.key()), Op::Add(moved.into())]);
 }
 
 #[test]
@@ -182,7 +195,7 @@ fn a_foreign_holder_is_a_failure_until_it_goes() {
     let failed = ledger.failed().clone();
     assert_eq!(
         run(&mut ledger, &mut kernel, &failed),
-        vec![Op::Add(spec.clone())]
+        vec![Op::Add(spec.clone().into())]
     );
     assert!(ledger.failed().is_empty() && ledger.failure(&spec.key()).is_none());
 }
@@ -292,14 +305,14 @@ proptest! {
             prop_assert_eq!(kernel.routes.get(key), Some(&Err(())));
             expected.remove(key);
         }
-        let ours: BTreeMap<RouteKey, RouteSpec> =
+        let ours: BTreeMap<RouteKey, Written> =
             kernel.routes.iter().filter_map(|(key, route)| Some((*key, route.as_ref().ok()?.clone()))).collect();
         prop_assert_eq!(ours.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
         for (key, spec) in &expected {
-            prop_assert!(spec.satisfied_by(&ours[key]), "{:?} is not {:?}", ours[key], spec);
+            prop_assert!(Written::from(spec.clone()).satisfied_by(&ours[key]), "{:?} is not {:?}", ours[key], spec);
         }
         let again = ledger.observe(kernel.dump());
-        let ops: Vec<_> = ledger.plan(&again).into_iter().filter(|op| !foreign.contains(&op.key())).collect();
+        let ops: Vec<_> = ledger.plan(&again, ALL_ALIVE).routes.into_iter().filter(|op| !foreign.contains(&op.key())).collect();
         prop_assert_eq!(ops, vec![]);
     }
 }

@@ -22,6 +22,7 @@ fn route(prefix: &str, gateway: Option<&str>, ifindex: u32, metric: u32) -> Kern
             weight: 1
         }],
         prefsrc: None,
+        next_hop_id: None,
         unusual: false,
         cloned: false,
     }
