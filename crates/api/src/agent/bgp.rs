@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
 use super::report::{PeerReport, RouteOrigin};
+use crate::kinds::RouteMonitoring;
 
 /// Answer to `GET /v1/bgp/peers`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,41 @@ pub struct BgpSession {
     pub capabilities: Vec<String>,
     /// What the peer offered, in words, in its order.
     pub peer_capabilities: Vec<String>,
+}
+
+/// Answer to `GET /v1/bgp/bmp`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BmpStations {
+    /// The node that answers.
+    pub node: String,
+    /// In the order of their names.
+    pub stations: Vec<BmpStationReport>,
+}
+
+/// A BMP station and its connection to the collector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BmpStationReport {
+    /// As in `BGPConfig`.
+    pub name: String,
+    /// Address and port of the collector.
+    pub collector: String,
+    /// Which side of the import policy is told.
+    pub route_monitoring: RouteMonitoring,
+    /// `connecting`, `sending` (what is there), `synced` (what changes), or `waiting` for the next attempt.
+    pub state: String,
+    /// Seconds since it is in that state.
+    pub state_seconds: u64,
+    /// Connections so far.
+    pub connected_count: u64,
+    /// BMP messages written.
+    pub messages: u64,
+    /// Octets written.
+    pub octets: u64,
+    /// Why the last connection or attempt ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
 }
 
 /// Messages of one type since the agent started.

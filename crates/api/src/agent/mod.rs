@@ -12,6 +12,7 @@
 //! | `GET /v1/bgp/peers` | BGP sessions at length | [`BgpPeers`] |
 //! | `GET /v1/bgp/peers/{name}` | one of them | [`BgpPeer`] |
 //! | `GET /v1/bgp/rib` | paths of the RIB, as [`RibQuery`] asks | NDJSON of [`BgpRoute`] |
+//! | `GET /v1/bgp/bmp` | BMP stations | [`BmpStations`] |
 //! | `GET /v1/bgp/dump` | the RIB as MRT (RFC 6396, TABLE_DUMP_V2) | octets |
 //! | `GET /livez`, `/readyz`, `/converged` | probes | 200 or 503 with [`Probe`] |
 //!
@@ -28,8 +29,9 @@ pub use attachment::{
     Reservation, ReserveRequest,
 };
 pub use bgp::{
-    Advertised, BgpPeer, BgpPeers, BgpRoute, BgpSession, ConnectionCounts, MessageCounts,
-    NextHopReport, ReceivedRoute, RibQuery, RouteAttributes, bgp_peer_path,
+    Advertised, BgpPeer, BgpPeers, BgpRoute, BgpSession, BmpStationReport, BmpStations,
+    ConnectionCounts, MessageCounts, NextHopReport, ReceivedRoute, RibQuery, RouteAttributes,
+    bgp_peer_path,
 };
 pub use report::{
     BlockReport, Count, FamilyCounts, IpamReport, NodeStatus, PeerReport, PoolReport, Probe,
@@ -51,6 +53,8 @@ pub const BGP_PEERS: &str = "/v1/bgp/peers";
 pub const BGP_RIB: &str = "/v1/bgp/rib";
 /// Path of the MRT dump.
 pub const BGP_DUMP: &str = "/v1/bgp/dump";
+/// Path of the BMP stations.
+pub const BGP_BMP: &str = "/v1/bgp/bmp";
 
 /// Why a request was not served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]

@@ -1,11 +1,12 @@
 //! `BGPConfig`: what all speakers of a cluster share.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::kinds::Kind;
+use crate::kinds::{BmpStationSpec, Kind};
 use crate::problem::Problems;
 use crate::resource::Spec;
 
@@ -35,6 +36,9 @@ pub struct BgpConfigSpec {
     /// Accept `0.0.0.0/0` and `::/0` from eBGP peers; default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub accept_default_route: bool,
+    /// BMP stations by name, of every node. `bgpd.toml` has tables `[bmp.NAME]` instead.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bmp: BTreeMap<String, BmpStationSpec>,
 }
 
 /// Nothing is observed of the settings themselves.
@@ -56,6 +60,9 @@ impl Spec for BgpConfigSpec {
                 format!("{path}.routerId"),
                 format!("{id} cannot identify a speaker: use one of its unicast IPv4 addresses"),
             );
+        }
+        for (name, station) in &self.bmp {
+            station.validate(&format!("{path}.bmp.{name}"), problems);
         }
         for (i, prefix) in self.node_prefixes.iter().enumerate() {
             if *prefix != prefix.trunc() {

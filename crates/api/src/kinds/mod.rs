@@ -3,6 +3,7 @@
 mod bgp_config;
 mod bgp_peer;
 mod bgp_route_policy;
+mod bmp_station;
 mod ip_block;
 mod ip_pool;
 mod password;
@@ -27,6 +28,7 @@ pub use bgp_route_policy::{
     PatternError, PolicyAction, PolicyMatch, PolicyRule, PolicySet, PolicySource, PrefixRange,
     PrependAs,
 };
+pub use bmp_station::{BmpStationSpec, DEFAULT_BMP_PORT, RouteMonitoring};
 pub use ip_block::{BlockOwner, BlockState, IpBlockSpec, IpBlockStatus, block_name};
 pub use ip_pool::{IpPoolSpec, IpPoolStatus};
 pub use password::Password;
