@@ -43,8 +43,16 @@ lint: packages fmt clippy ## format, clippy, and licences, bans, sources and adv
 
 .PHONY: fuzz
 fuzz: packages ## every fuzz target for FUZZ_SECONDS (60) each
-	@scripts/setup fuzz
 	@set -e; for target in $(FUZZ_TARGETS); do $(STEP) "fuzz $$target" scripts/fuzz $$target $(FUZZ_SECONDS); done
+
+.PHONY: fuzz-ci
+fuzz-ci: ## every fuzz target, a minute in all
+	@$(MAKE) fuzz FUZZ_SECONDS=$$((60 / $(words $(FUZZ_TARGETS))))
+
+.PHONY: fuzz-coverage
+fuzz-coverage: packages ## how far fuzzing gets into the codec; fails below 50 % of inputs or 95 % of lines
+	@rustup component add llvm-tools 2>/dev/null
+	@$(STEP) "reach and coverage of fuzzing" scripts/fuzz-coverage $(FUZZ_SECONDS)
 
 .PHONY: release
 release: packages ## optimised binaries in target/release

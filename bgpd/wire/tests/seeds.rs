@@ -1,4 +1,5 @@
-//! The seed corpus of the fuzz targets: valid messages, written by this test and compared with what is committed.
+//! The seeds of the fuzz targets of this codec: valid messages as lines of hexadecimal digits, written by this test and
+//! compared with what is committed.
 //!
 //! `BLESS=1 cargo test -p bgp-wire --test seeds` writes the files again after the encoder, or a target's input format, has
 //! changed on purpose.
@@ -11,7 +12,7 @@
     reason = "asks the environment whether to write the seeds again"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bgp_wire::{
     AttributeEditor, Capability, DecodeContext, EncodeContext, Family, MAX_MESSAGE_LEN,
@@ -124,6 +125,17 @@ fn small_messages() -> Vec<u8> {
     bytes
 }
 
+/// One of every code and subcode that has a name, and of some that have none.
+fn notifications() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for code in 1..=9 {
+        for subcode in 0..=11 {
+            Notification::new(code, subcode).encode(&mut bytes);
+        }
+    }
+    bytes
+}
+
 /// Inputs of `codec`: the session octet and a stream of messages.
 fn codec_seeds() -> Vec<(&'static str, Vec<u8>)> {
     let v4 = [
@@ -139,6 +151,7 @@ fn codec_seeds() -> Vec<(&'static str, Vec<u8>)> {
     [
         ("open", (0, open())),
         ("small", (0, small_messages())),
+        ("notifications", (0, notifications())),
         ("v4", update(WIDE, Family::Ipv4Unicast, "192.0.2.1", &v4)),
         (
             "v4-two-octet",
@@ -219,35 +232,26 @@ fn recipe_seeds() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn directory(target: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fuzz/seeds")
-        .join(target)
-}
-
-fn check_directory(target: &str, seeds: &[(&str, Vec<u8>)]) {
-    let directory = directory(target);
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::create_dir_all(&directory).unwrap();
-        for (name, bytes) in seeds {
-            std::fs::write(directory.join(name), bytes).unwrap();
-        }
-    }
+fn check_file(target: &str, seeds: &[(&str, Vec<u8>)]) {
+    let mut text = String::new();
     for (name, bytes) in seeds {
-        let committed = std::fs::read(directory.join(name)).unwrap_or_default();
-        assert!(
-            committed == *bytes,
-            "{target}/{name} differs; BLESS=1 writes it"
-        );
+        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        text.push_str(&format!("# {name}\n{hex}\n"));
     }
-    let found = std::fs::read_dir(&directory).unwrap().count();
-    assert_eq!(found, seeds.len(), "{target}: a file of unknown origin");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fuzz/seeds")
+        .join(format!("{target}.hex"));
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == text, "{target}.hex differs; BLESS=1 writes it");
 }
 
 #[test]
 fn committed_seeds_are_what_this_test_writes() {
-    check_directory("codec", &codec_seeds());
-    check_directory("update_structured", &recipe_seeds());
+    check_file("codec", &codec_seeds());
+    check_file("update_structured", &recipe_seeds());
 }
 
 #[test]
