@@ -16,10 +16,13 @@ use crate::transport;
 
 /// Connections that may wait for one session; more are closed.
 pub(crate) const ACCEPT_QUEUE: usize = 4;
-/// At most one log line about strangers in this time.
-const STRANGER_LOG_INTERVAL: Duration = Duration::from_secs(10);
-/// Connections that the kernel holds for us.
-const BACKLOG: i32 = 128;
+/// At most one log line about each nuisance in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// How long to leave others time to close a file when there are none left.
+const WITHOUT_FILES: Duration = Duration::from_millis(100);
+/// Connections that the kernel holds for us. A peer that dials while strangers have filled the queue waits for a
+/// retransmission, a second or more; a held connection costs some 2 KiB.
+const BACKLOG: i32 = 1024;
 
 /// The listening socket cannot be had.
 #[derive(Debug, Error)]
@@ -104,11 +107,29 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// A nuisance that is counted whenever it happens and logged now and then.
+#[derive(Default)]
+struct Nuisance {
+    count: u64,
+    logged: Option<Instant>,
+}
+
+impl Nuisance {
+    /// Counts one more; the count, when it is to be logged.
+    fn happened(&mut self) -> Option<u64> {
+        self.count += 1;
+        if self.logged.is_some_and(|at| at.elapsed() < LOG_INTERVAL) {
+            return None;
+        }
+        self.logged = Some(Instant::now());
+        Some(self.count)
+    }
+}
+
 /// Accepts until the speaker drops its side of `admission`.
 pub(crate) async fn run(listener: TcpListener, mut admission: watch::Receiver<Admission>) {
     let mut keys = HashMap::new();
-    let mut strangers = 0u64;
-    let mut last_log: Option<Instant> = None;
+    let (mut strangers, mut refusals) = (Nuisance::default(), Nuisance::default());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -124,19 +145,21 @@ pub(crate) async fn run(listener: TcpListener, mut admission: watch::Receiver<Ad
         };
         let (stream, remote) = match accepted {
             Ok(accepted) => accepted,
+            // Who dialled has gone again: no reason to keep the next one waiting.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => {
-                // Out of file descriptors, most likely: give others time to close some.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                // Out of file descriptors, most likely.
+                if let Some(times) = refusals.happened() {
+                    tracing::warn!(%error, times, "cannot accept a connection");
+                }
+                tokio::time::sleep(WITHOUT_FILES).await;
                 continue;
             }
         };
         let address = remote.ip().to_canonical();
         let session = admission.borrow().of(address).cloned();
         let Some(session) = session else {
-            strangers += 1;
-            if last_log.is_none_or(|at| at.elapsed() >= STRANGER_LOG_INTERVAL) {
-                last_log = Some(Instant::now());
+            if let Some(strangers) = strangers.happened() {
                 tracing::info!(%address, strangers, "closed a connection from an address that is no peer");
             }
             continue;

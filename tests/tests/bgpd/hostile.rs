@@ -11,26 +11,26 @@ use roadbed_tests::wait::{eventually, throughout};
 use crate::fixture::{Pair, SOON, peer};
 use crate::script::{KEEPALIVE, NOTIFICATION, OPEN, Script, connect, message, open};
 
-const US: &str = "10.99.0.1";
+pub(crate) const US: &str = "10.99.0.1";
 const ROUTE: (&str, &str) = ("10.1.0.0/24", "via 10.99.0.2 dev eth0");
 /// The good session's: the shortest that RFC 4271 allows, so that a speaker that stalls loses it within the test.
-const HOLD: Duration = Duration::from_secs(3);
+pub(crate) const HOLD: Duration = Duration::from_secs(3);
 /// Descriptors that the process may hold beside those of the connections under test.
-const FILES: usize = 40;
+pub(crate) const FILES: usize = 40;
 /// Resident memory that a few peers may cost; a speaker that buffers what strangers send passes it.
-const RESIDENT_KIB: u64 = 64 << 10;
+pub(crate) const RESIDENT_KIB: u64 = 64 << 10;
 
 /// A speaker with a good session (BIRD, which we never dial: the session's connection is an accepted one), and peers at
 /// 10.99.1.1 and up that never came up yet.
-struct Attacked {
+pub(crate) struct Attacked {
     bird: Bird,
-    speaker: Bgpd,
+    pub(crate) speaker: Bgpd,
     // Last: the logs of the others are in its directory.
-    pair: Pair,
+    pub(crate) pair: Pair,
 }
 
 impl Attacked {
-    fn new(victims: u8) -> Self {
+    pub(crate) fn new(victims: u8) -> Self {
         let pair = Pair::new();
         let bird = Bird::start(
             &pair.peer,
@@ -70,7 +70,7 @@ impl Attacked {
 
     /// Over more than a Hold Time: alive, small, and the good session the same one as ever.
     #[track_caller]
-    fn unharmed(&mut self) {
+    pub(crate) fn unharmed(&mut self) {
         throughout(HOLD + Duration::from_secs(1), "the speaker is well", || {
             self.speaker.process().alive()?;
             let (files, kib) = (
@@ -91,12 +91,12 @@ impl Attacked {
     }
 }
 
-fn victim(i: u8) -> String {
+pub(crate) fn victim(i: u8) -> String {
     format!("10.99.1.{i}")
 }
 
 /// Reproducible noise (xorshift).
-fn noise(len: usize) -> Vec<u8> {
+pub(crate) fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     (0..len)
         .map(|_| {

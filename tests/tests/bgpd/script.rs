@@ -85,6 +85,11 @@ impl Script {
         let stream = eventually(SOON, "port 179 takes connections", || {
             connect(ns, from, to, 179)
         });
+        Self::on(stream)
+    }
+
+    /// Speaks on a connection that there is.
+    pub(crate) fn on(stream: TcpStream) -> Self {
         stream
             .set_read_timeout(Some(Duration::from_millis(50)))
             .unwrap();
@@ -97,11 +102,17 @@ impl Script {
     /// Connects and speaks until the session is Established: as AS 65002, under the Identifier 10.99.0.2.
     pub(crate) fn establish(ns: &Ns, from: &str, to: &str) -> Self {
         let mut script = Self::connect(ns, from, to);
-        script.send(&open(65002, [10, 99, 0, 2]));
-        script.expect(OPEN);
-        script.send(&message(KEEPALIVE, &[]));
-        script.expect(KEEPALIVE);
+        script.greet(&open(65002, [10, 99, 0, 2]));
         script
+    }
+
+    /// Speaks until the session is Established, with this OPEN.
+    #[track_caller]
+    pub(crate) fn greet(&mut self, open: &[u8]) {
+        self.send(open);
+        self.expect(OPEN);
+        self.send(&message(KEEPALIVE, &[]));
+        self.expect(KEEPALIVE);
     }
 
     /// Signs and asks for signatures with this TCP-MD5 key from now on; empty: no more.
