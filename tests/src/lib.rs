@@ -7,7 +7,7 @@
 //! - [`process`]: programs inside them, with their logs
 //! - [`wait`]: polling with a deadline and a reason
 //! - [`kernel`]: what a namespace's routing tables say
-//! - [`bgpd`], [`bird`], [`frr`]: `roadbed-bgpd` and the routers that it talks to
+//! - [`bgpd`], [`bird`], [`exabgp`], [`frr`], [`gobgp`], [`openbgpd`]: `roadbed-bgpd` and the routers that it talks to
 //! - [`site`], [`pod`], [`probe`]: labs with agents, pods on them, transfers between them
 //! - [`mod@bench`], [`monitor`]: labs of tests, and what their nodes' kernels do
 //! - [`two_racks`]: what must be true of the lab `two-racks`; the demo tells it
@@ -15,10 +15,13 @@
 pub mod bench;
 pub mod bgpd;
 pub mod bird;
+pub mod exabgp;
 pub mod frr;
+pub mod gobgp;
 pub mod kernel;
 pub mod monitor;
 pub mod netns;
+pub mod openbgpd;
 pub mod pod;
 pub mod probe;
 pub mod process;

@@ -6,11 +6,14 @@
 
 mod bird;
 mod config;
+mod exabgp;
 mod fixture;
 mod frr;
+mod gobgp;
 mod hostile;
 mod limits;
 mod next_hop;
+mod openbgpd;
 mod opens;
 mod policy;
 mod pressure;
