@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use bgp_core::rib::{Event, FibChange, NextHopState as RibState};
+use bgp_core::rib::{Event, FibChange, Forward, NextHopState as RibState};
 use bgp_wire::NextHop;
 use ipnet::IpNet;
 use roadbed_fib::{
     FibEvent, FibEvents, FibHandle, NextHopKey, NextHopState, RouteChange, RouteKind, RouteSpec,
-    Source,
+    SmallList, Source,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -35,7 +35,7 @@ pub(crate) struct KernelTask {
     /// Tracked next hops and where they lie.
     states: HashMap<NextHop, NextHopState>,
     /// What the RIB wants, to be written again when a next hop or the configuration changes.
-    wanted: HashMap<IpNet, NextHop>,
+    wanted: HashMap<IpNet, SmallList<Forward>>,
     /// It was said that next hops cannot be tracked.
     complained: bool,
 }
@@ -105,12 +105,12 @@ impl KernelTask {
         let prefixes = batch.routes.iter().map(|change| change.prefix).collect();
         let install = self.config.borrow().install;
         for FibChange {
-            prefix, next_hop, ..
+            prefix, next_hops, ..
         } in batch.routes
         {
-            match next_hop.filter(|_| install) {
-                Some(next_hop) => self.wanted.insert(prefix, next_hop),
-                None => self.wanted.remove(&prefix),
+            match install && !next_hops.is_empty() {
+                true => self.wanted.insert(prefix, next_hops),
+                false => self.wanted.remove(&prefix),
             };
         }
         self.write(prefixes).await;
@@ -158,10 +158,13 @@ impl KernelTask {
             return;
         }
         self.rib.event(Event::NextHops(answers)).await.ok();
-        // The best path may stay what it is while the way to its next hop is another one.
-        let resolved =
-            |via: &NextHop| matches!(changed.get(&key(via)), Some(NextHopState::Resolved { .. }));
-        let rewrite = self.wanted.iter().filter(|(_, via)| resolved(via));
+        // Before the RIB has thought about it, and all at once: the routes that share a set of next hops then move by one
+        // write. Those without any next hop left stay until the RIB withdraws them.
+        let concerned = |next_hops: &[Forward]| {
+            let mut all = next_hops.iter();
+            all.any(|to| changed.contains_key(&key(&to.next_hop)))
+        };
+        let rewrite = self.wanted.iter().filter(|(_, to)| concerned(to));
         let rewrite = rewrite.map(|(prefix, _)| *prefix).collect();
         self.write(rewrite).await;
     }
@@ -186,28 +189,32 @@ impl KernelTask {
             .filter_map(
                 |prefix| match self.wanted.get(&prefix).filter(|_| config.install) {
                     None => Some(RouteChange::withdraw(Source::Bgp, prefix)),
-                    Some(next_hop) => {
-                        // Unresolved: the RIB is about to withdraw it; what the kernel has stays until then.
-                        let via = self
-                            .states
-                            .get(next_hop)?
-                            .forwarding(key(next_hop).addr, 1)?;
-                        Some(RouteChange::want(
-                            Source::Bgp,
-                            RouteSpec {
-                                prefix,
-                                kind: RouteKind::via(via.gateway, via.ifindex),
-                                prefsrc: config.prefsrc[usize::from(prefix.addr().is_ipv6())],
-                                metric: METRIC,
-                            },
-                        ))
-                    }
+                    Some(next_hops) => Some(RouteChange::want(
+                        Source::Bgp,
+                        RouteSpec {
+                            prefix,
+                            kind: RouteKind::Via(self.resolved(next_hops)?),
+                            prefsrc: config.prefsrc[usize::from(prefix.addr().is_ipv6())],
+                            metric: METRIC,
+                        },
+                    )),
                 },
             )
             .collect();
         if self.fib.apply_and_forget(changes).await.is_err() {
             tracing::error!("the route writer has stopped");
         }
+    }
+
+    /// The ways to those next hops that resolve; `None` without any: the RIB is about to withdraw the route, and what the
+    /// kernel has stays until then.
+    fn resolved(&self, next_hops: &[Forward]) -> Option<SmallList<roadbed_fib::NextHop>> {
+        let way = |to: &Forward| {
+            let state = self.states.get(&to.next_hop)?;
+            state.forwarding(key(&to.next_hop).addr, to.weight)
+        };
+        let ways: SmallList<_> = next_hops.iter().filter_map(way).collect();
+        (!ways.is_empty()).then_some(ways)
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bgp_wire::{Family, NextHop, PathAttributes};
 use ipnet::IpNet;
 
-use super::best::{self, Verdict};
+use super::best::Verdict;
 use super::groups::{Leaving, Outlet};
 use super::ids::{AttrId, NextHopId, PeerId, PrefixId};
 use super::nexthops::NextHopState;
@@ -282,7 +282,7 @@ impl Rib {
         if outlet.is_some() && sent.is_none() && query.near.is_none() {
             return;
         }
-        let verdicts = best::explain(&self.candidates(entry));
+        let verdicts = self.verdicts(entry);
         let own = outlet
             .flatten()
             .is_some_and(|outlet| outlet.own_default(&entry.prefix));

@@ -6,6 +6,10 @@
 //! Steps: eligible → local → LOCAL_PREF → AS_PATH length → ORIGIN → MED → eBGP over iBGP → IGP cost → BGP Identifier →
 //! CLUSTER_LIST length → peer address → path identifier. Ours beyond the RFC: local first; CLUSTER_LIST (RFC 4456 §9);
 //! path identifier (RFC 7911 leaves it open). "Oldest first" is left out on purpose: it would depend on history.
+//!
+//! [`multipath`] says which of the others share the traffic with the best one.
+
+pub mod multipath;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -93,6 +97,10 @@ pub enum Verdict {
     Best(Option<Step>),
     /// Dropped by this step.
     Lost(Step),
+    /// Dropped by this step alone, which only breaks ties: it shares the traffic with the best one.
+    Shares(Step),
+    /// Dropped by this step alone, and yet it does not share.
+    Tied(Step, multipath::Unshared),
     /// Never in.
     Ineligible(Ineligible),
 }
@@ -121,6 +129,8 @@ impl fmt::Display for Verdict {
             Verdict::Best(None) => f.write_str("best: the only path"),
             Verdict::Best(Some(step)) => write!(f, "best: {step}"),
             Verdict::Lost(step) => write!(f, "not best: {step}"),
+            Verdict::Shares(step) => write!(f, "multipath: not best by {step} alone"),
+            Verdict::Tied(step, why) => write!(f, "not best: {step}; not multipath: {why}"),
             Verdict::Ineligible(Ineligible::NextHopUnreachable) => {
                 f.write_str("not eligible: next hop unreachable")
             }
@@ -185,7 +195,7 @@ pub(super) fn is_better(new: &Candidate, best: &Candidate) -> Option<bool> {
 }
 
 /// The steps before MED; less is better.
-fn before_med(path: &Candidate) -> impl Ord {
+pub(super) fn before_med(path: &Candidate) -> impl Ord {
     (
         !path.local,
         u32::MAX - path.local_pref,

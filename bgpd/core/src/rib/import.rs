@@ -4,11 +4,12 @@
 use bgp_wire::{NextHop, PathAttributes};
 use ipnet::IpNet;
 use roadbed_api::kinds::{NextHopChange, PolicySource};
+use smallvec::SmallVec;
 
 use super::ids::{AttrId, PeerId, PrefixId};
 use super::monitor::differs;
 use super::relation::Received;
-use super::table::PathFlags;
+use super::table::{Path, PathFlags};
 use super::update::slot;
 use super::{Output, Rib, TableIndex};
 use crate::policy::{AttributeView, Chain, ChainVerdict, Changes, Direction};
@@ -146,6 +147,7 @@ impl Rib {
         };
         let (before, prefix) = (entry.best_path().copied(), entry.prefix);
         let family = slot(self.tables[table].key.1);
+        let mut changed: SmallVec<[(Path, Path); 1]> = SmallVec::new();
         for i in 0..entry.paths.len() {
             let Some(path) = self.tables[table]
                 .table
@@ -180,6 +182,7 @@ impl Rib {
                 flags.set_epoch(kept.flags.epoch());
                 kept.attrs = attrs;
                 kept.flags = flags;
+                changed.push((path, *kept));
                 if differs(&path, kept) {
                     self.changes.note(prefix, path.peer, path.path_id);
                 }
@@ -192,6 +195,9 @@ impl Rib {
             self.release(path.attrs, out);
         }
         self.reselect(table, id, before, false);
+        for (old, new) in changed {
+            self.multipath_changed(table, id, before, Some(old), Some(new));
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod attrs;
 pub mod best;
 #[cfg(test)]
 mod check;
+mod forward;
 mod groups;
 mod ids;
 mod import;
@@ -41,6 +42,7 @@ use bgp_wire::{EncodeContext, Family, NextHop, Nlri, PathAttributes};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 use crate::policy::{Chain, ImportContext};
 
@@ -48,6 +50,7 @@ pub use adj_out::{
     Cursor, NoSession, NotSent, Received, Rejection, RouteDetail, RoutePage, RouteQuery, Sent,
     Side, Source,
 };
+pub use best::multipath::Multipath;
 pub use ids::{PeerId, SessionId, TableId};
 pub use monitor::{
     ImportCounters, MonitorPage, MonitoredPath, Overrun, ReaderId, Statistics, WalkCursor,
@@ -191,6 +194,8 @@ pub enum Event {
     Install(bool),
     /// How MEDs are compared from now on.
     MedRules(MedRules),
+    /// Which paths share the traffic of a prefix from now on.
+    Multipath(Multipath),
     /// Policies of a session, changed without a reset.
     Policies(SessionId, Chain, Chain, Relation),
     /// Time passes: retained paths may be due.
@@ -213,8 +218,18 @@ pub struct FibChange {
     pub table: TableId,
     /// Destination.
     pub prefix: IpNet,
-    /// The best path's next hop; `None`: no learned best path, remove what was there.
-    pub next_hop: Option<NextHop>,
+    /// Next hops of the best path and of those that share with it, no two alike; empty: no learned best path, remove
+    /// what was there.
+    pub next_hops: SmallVec<[Forward; 1]>,
+}
+
+/// One of the ways that packets to a prefix are shared out to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Forward {
+    /// The next hop as BGP has it, yet to be resolved.
+    pub next_hop: NextHop,
+    /// Share among several, 1 to 256.
+    pub weight: u16,
 }
 
 /// What the driver is to do.
@@ -269,6 +284,7 @@ pub struct Rib {
     /// Whether learned best paths go to the kernel.
     install: bool,
     med: MedRules,
+    multipath: Multipath,
     /// Default routes are there for exactly the groups that ask for one.
     defaults_checked: bool,
     now: u32,
@@ -292,6 +308,7 @@ impl Rib {
             garbage: Vec::new(),
             install: true,
             med: MedRules::default(),
+            multipath: Multipath::OFF,
             defaults_checked: true,
             now: 0,
             config,
@@ -317,6 +334,7 @@ impl Rib {
             Event::ImportContext(context) => self.set_context(context),
             Event::Install(on) => self.set_install(on),
             Event::MedRules(rules) => self.set_med_rules(rules),
+            Event::Multipath(rules) => self.set_multipath(rules),
             Event::Policies(session, import, export, relation) => {
                 self.set_policies(session, (import, export, relation));
             }

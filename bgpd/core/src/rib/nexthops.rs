@@ -24,6 +24,8 @@ struct Slot {
     next_hop: NextHop,
     state: NextHopState,
     refs: u32,
+    /// The round of its last change of state.
+    moved: u32,
     /// False: a policy named it for others to use; whether it resolves here does not matter.
     tracked: bool,
 }
@@ -34,6 +36,8 @@ pub(crate) struct NextHopTable {
     free: Vec<NextHopId>,
     /// By next hop and whether it is tracked.
     index: HashMap<(NextHop, bool), NextHopId>,
+    /// Changes of state since the last look at all paths belong to this round.
+    round: u32,
 }
 
 impl NextHopTable {
@@ -44,6 +48,7 @@ impl NextHopTable {
             next_hop: NextHop::V4(std::net::Ipv4Addr::UNSPECIFIED),
             state: NextHopState::Resolved { igp_cost: 0 },
             refs: 1,
+            moved: 0,
             tracked: false,
         }));
     }
@@ -73,6 +78,7 @@ impl NextHopTable {
             next_hop,
             state: initial,
             refs: 1,
+            moved: 0,
             tracked,
         };
         let id = match self.free.pop() {
@@ -129,7 +135,20 @@ impl NextHopTable {
         };
         let changed = slot.state != state;
         slot.state = state;
+        if changed {
+            slot.moved = self.round;
+        }
         changed
+    }
+
+    /// A look at all paths begins.
+    pub(crate) fn begin_round(&mut self) {
+        self.round += 1;
+    }
+
+    /// Whether the state changed after the look before the one that is under way.
+    pub(crate) fn has_moved(&self, id: NextHopId) -> bool {
+        self.slot(id).moved + 1 >= self.round
     }
 
     fn slot(&self, id: NextHopId) -> &Slot {

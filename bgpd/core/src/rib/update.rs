@@ -159,6 +159,7 @@ impl Rib {
             peer.accepted[family] += u64::from(flags.accepted());
         }
         self.reselect(table, id, before, old.is_none());
+        self.multipath_changed(table, id, before, old, Some(path));
         if let Some(old) = old {
             self.release(old.received, out);
             self.release(old.attrs, out);
@@ -228,6 +229,7 @@ impl Rib {
             }
         }
         self.reselect(table, id, before, false);
+        self.multipath_changed(table, id, before, Some(path), None);
         self.release(path.received, out);
         self.release(path.attrs, out);
     }
@@ -306,7 +308,7 @@ impl Rib {
         }
     }
 
-    fn candidate(&self, path: &Path) -> Candidate {
+    pub(super) fn candidate(&self, path: &Path) -> Candidate {
         let set = self.attrs.get(path.attrs);
         let hot = set.attributes.hot();
         let peer = self.peers.get(path.peer);

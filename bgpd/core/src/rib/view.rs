@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bgp_wire::{Family, NextHop};
 use ipnet::IpNet;
 
-use super::best::{self, Verdict};
+use super::best::Verdict;
 use super::ids::{NextHopId, PeerId, SessionId};
 use super::table::Entry;
 use super::update::slot;
@@ -80,7 +80,7 @@ impl Rib {
                 None => Box::new(state.table.iter()),
             };
             for entry in entries.filter(|entry| !entry.paths.is_empty()) {
-                let verdicts = best::explain(&self.candidates(entry));
+                let verdicts = self.verdicts(entry);
                 for (path, verdict) in entry.paths.iter().zip(verdicts) {
                     let set = self.attrs.get(path.attrs);
                     let peer = self.peers.get(path.peer);

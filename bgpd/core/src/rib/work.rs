@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use bgp_wire::{Family, NextHop};
 
-use super::ids::{NextHopId, PeerId, PrefixId, SessionId};
+use super::ids::{PeerId, PrefixId, SessionId};
 use super::nexthops::NextHopState;
 use super::update::slot;
-use super::{Event, FibChange, MedRules, Output, PeerDown, PeerUp, Relation, Rib, TableIndex, TableKey};
+use super::{Event, MedRules, Output, PeerDown, PeerUp, Relation, Rib, TableIndex, TableKey};
 use crate::policy::{Chain, ImportContext};
 
 /// Prefixes that one slice looks at: about 1 ms at 200 ns each. In tests so few that every cursor takes many slices.
@@ -174,6 +174,13 @@ impl Rib {
     pub(super) fn set_install(&mut self, on: bool) {
         let before = std::mem::replace(&mut self.install, on);
         if on && !before {
+            self.tell_kernel_all();
+        }
+    }
+
+    /// Has the kernel told all again, if it is told at all.
+    pub(super) fn tell_kernel_all(&mut self) {
+        if self.install {
             self.queue(Task::Install);
         }
     }
@@ -181,6 +188,8 @@ impl Rib {
     pub(super) fn set_med_rules(&mut self, rules: MedRules) {
         if std::mem::replace(&mut self.med, rules) != rules {
             self.queue(Task::Reselect);
+            // Who shares with the best path may change though that stays.
+            self.tell_kernel_all();
         }
     }
 
@@ -303,6 +312,9 @@ impl Rib {
 
     /// The tables that a task goes over.
     fn begin(&mut self, task: Task) -> Vec<TableIndex> {
+        if task == Task::Reselect {
+            self.next_hops.begin_round();
+        }
         if let Task::SweepStale(peer, family) = task
             && let Some(peer) = self.peers.get_mut(peer)
         {
@@ -384,6 +396,7 @@ impl Rib {
             Task::Reselect => {
                 let before = entry.best_path().copied();
                 self.reselect(table, id, before, false);
+                self.multipath_may_have_changed(table, id, before);
             }
             Task::Aggregate(_) => self.count_anew(table, id),
             Task::Reimport(only) => self.reimport(table, id, only, out),
@@ -436,23 +449,5 @@ impl Rib {
             return keep > 0;
         }
         false
-    }
-
-    /// Where packets to a prefix go, or that they go nowhere by way of a learned route.
-    fn tell_kernel(&self, table: TableIndex, id: PrefixId, out: &mut Vec<Output>) {
-        let state = &self.tables[table];
-        let Some(entry) = state.table.get(id) else {
-            return;
-        };
-        let next_hop = entry
-            .best_path()
-            .map(|path| self.attrs.get(path.attrs).next_hop)
-            .filter(|next_hop| *next_hop != NextHopId::SELF)
-            .map(|next_hop| self.next_hops.next_hop(next_hop));
-        out.push(Output::Fib(FibChange {
-            table: state.key.0,
-            prefix: entry.prefix,
-            next_hop,
-        }));
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-fn path() -> Candidate {
+pub(super) fn path() -> Candidate {
     Candidate {
         ineligible: None,
         local: false,
@@ -134,7 +134,7 @@ fn med_compares_within_one_neighbouring_as_only() {
     );
 }
 
-fn candidate() -> impl Strategy<Value = Candidate> {
+pub(super) fn candidate() -> impl Strategy<Value = Candidate> {
     (
         (
             prop::option::weighted(0.2, Just(Ineligible::Loop)),

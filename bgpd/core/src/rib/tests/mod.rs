@@ -2,6 +2,7 @@
 
 mod looking;
 mod monitor;
+mod multipath;
 mod options;
 mod property;
 mod relations;
@@ -76,6 +77,8 @@ struct Bench {
     end_of_rib: BTreeMap<u64, usize>,
     messages: BTreeMap<u64, usize>,
     fib: BTreeMap<IpNet, NextHop>,
+    /// All next hops last told.
+    shared: BTreeMap<IpNet, Vec<Forward>>,
     tracked: BTreeMap<NextHop, ()>,
     now: u32,
 }
@@ -98,6 +101,7 @@ impl Bench {
             end_of_rib: BTreeMap::new(),
             messages: BTreeMap::new(),
             fib: BTreeMap::new(),
+            shared: BTreeMap::new(),
             tracked: BTreeMap::new(),
             now: 1,
         }
@@ -116,10 +120,11 @@ impl Bench {
         match output {
             Output::Send(session, message) => self.receive(session.0, &message),
             Output::Fib(change) => {
-                match change.next_hop {
-                    Some(next_hop) => self.fib.insert(change.prefix, next_hop),
+                match change.next_hops.first() {
+                    Some(best) => self.fib.insert(change.prefix, best.next_hop),
                     None => self.fib.remove(&change.prefix),
                 };
+                self.shared.insert(change.prefix, change.next_hops.to_vec());
             }
             Output::Track(next_hop) => {
                 assert_eq!(self.tracked.insert(next_hop, ()), None, "tracked twice")

@@ -653,8 +653,8 @@ impl<'a> Network<'a> {
                     self.input(at, peer, Input::UpdateSent { conn });
                 }
                 Output::Fib(change) => {
-                    match change.next_hop {
-                        Some(next_hop) => speaker.fib.insert(change.prefix, next_hop),
+                    match change.next_hops.first() {
+                        Some(best) => speaker.fib.insert(change.prefix, best.next_hop),
                         None => speaker.fib.remove(&change.prefix),
                     };
                 }
