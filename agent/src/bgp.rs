@@ -1,6 +1,5 @@
 //! Runs the speaker on what the resources and the blocks say: peers that select this node, routes of this node.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use ipnet::IpNet;
 use roadbed_api::Problems;
 use roadbed_api::agent::{BgpPeer, PeerReport};
 use roadbed_api::kinds::DEFAULT_BGP_PORT;
-use roadbed_bgpd::config::{Router, peer_config, seed, unknown_policies};
+use roadbed_bgpd::config::{Router, clashes, contradictions, seed, sessions};
 use roadbed_bgpd::{
     ImportContext, LocalRoute, Looking, PathView, RouteSource, Speaker, SpeakerConfig,
     SpeakerOptions, StartError,
@@ -265,52 +264,52 @@ fn options(config: &AgentConfig, resources: &Resources) -> Result<SpeakerOptions
     })
 }
 
-/// Peers that select this node, and what is wrong with any.
+/// Peers and listen ranges that select this node, and what is wrong with any. A policy that does not exist lets nothing
+/// pass until it does.
 fn speaker_config(
     config: &AgentConfig,
     resources: &Resources,
     options: &SpeakerOptions,
 ) -> (SpeakerConfig, Vec<String>) {
-    let mut peers = BTreeMap::new();
-    let mut by_address = BTreeMap::new();
     let mut problems = Vec::new();
-    for peer in &resources.peers {
-        let selected = peer
-            .spec
-            .node_selector
-            .as_ref()
-            .is_none_or(|s| s.matches(&config.labels));
-        if !selected {
-            continue;
-        }
-        if let Some(other) = by_address.insert(peer.spec.address, peer.name()) {
-            problems.push(format!(
-                "BGPPeer/{} has the address {} of BGPPeer/{other} too and is left out: delete one, or narrow its nodeSelector",
-                peer.name(),
-                peer.spec.address
-            ));
-            by_address.insert(peer.spec.address, other);
-            continue;
-        }
-        let router = Router {
-            local_as: options.local_as,
-            router_id: options.router_id,
-            policies: &resources.policies,
+    let mut peers: Vec<_> = resources
+        .peers
+        .iter()
+        .filter(|peer| {
+            let selector = peer.spec.node_selector.as_ref();
+            selector.is_none_or(|s| s.matches(&config.labels))
+        })
+        .map(|peer| (peer.name(), &peer.spec))
+        .collect();
+    for clash in clashes(&peers) {
+        let (name, field, message) = (clash.peer, clash.field, clash.message);
+        let then = match clash.excludes {
+            true => "; left out until one is deleted or its nodeSelector narrowed",
+            false => "",
         };
-        let mut found = Problems::new();
-        unknown_policies(&peer.spec, &resources.policies, "spec", &mut found);
-        if !found.is_empty() {
-            problems.push(format!(
-                "BGPPeer/{}: {found}; its routes stay out until then",
-                peer.name()
-            ));
-        }
-        let resolved = peer_config(peer.name(), &peer.spec, &router);
-        peers.insert(peer.name().to_owned(), resolved);
+        problems.push(format!("BGPPeer/{name}: spec.{field}: {message}{then}"));
+        peers.retain(|(peer, _)| !clash.excludes || *peer != name);
     }
+    let router = Router {
+        local_as: options.local_as,
+        router_id: options.router_id,
+        policies: &resources.policies,
+    };
+    for (name, spec) in &peers {
+        let mut found = Problems::new();
+        let local_as = Some(options.local_as);
+        contradictions(spec, local_as, &resources.policies, "spec", &mut found);
+        problems.extend(
+            found
+                .iter()
+                .map(|found| format!("BGPPeer/{name}: {}: {}", found.path, found.message)),
+        );
+    }
+    let (peers, ranges) = sessions(peers, &router);
     let bgp = resources.bgp.as_ref().map(|c| &c.spec);
     let speaker = SpeakerConfig {
         peers,
+        ranges,
         import: ImportContext {
             pools: resources.pools.iter().map(|p| p.spec.cidr).collect(),
             node_prefixes: resources.node_prefixes(),
@@ -318,7 +317,6 @@ fn speaker_config(
         },
         prefsrc: config.prefsrc(),
         install_routes: true,
-        ..SpeakerConfig::default()
     };
     (speaker, problems)
 }
@@ -382,7 +380,8 @@ mod tests {
         assert_eq!(speaker.peers.keys().collect::<Vec<_>>(), ["a"]);
         assert_eq!(problems.len(), 1);
         assert!(
-            problems[0].contains("BGPPeer/c") && problems[0].contains("BGPPeer/a"),
+            problems[0].starts_with("BGPPeer/c: spec.address: ")
+                && problems[0].contains("peer \"a\""),
             "{problems:?}"
         );
     }

@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use roadbed_bgpd::{Speaker, SpeakerOptions, config, program};
+use roadbed_bgpd::config::{self, ConfigError, Watch};
+use roadbed_bgpd::{Speaker, SpeakerOptions, program};
 use roadbed_fib::{Fib, FibOptions, Source};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// What a file that cannot be used exits with, as wrong arguments do.
+const WRONG_CONFIG: u8 = 2;
 
 /// BGP speaker: peers with routers, learns their routes into the kernel (protocol 82), announces its own.
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Examples:\n  roadbed-bgpd --config bgpd.toml --check    is the file right?\n  roadbed-bgpd --config bgpd.toml            run in the foreground\n\nSIGHUP reads the file again; only peers whose OPEN must change are reset.\nLog level: ROADBED_LOG=debug"
+    after_help = "Examples:\n  roadbed-bgpd --config bgpd.toml --check    is the file right?\n  roadbed-bgpd --config bgpd.toml            run in the foreground\n\nThe file is read again when it changes, and on SIGHUP; only peers whose OPEN must change are reset.\nExit codes: 0 done, 1 failed, 2 the file or an argument is wrong.\nLog level: ROADBED_LOG=debug"
 )]
 struct Args {
     /// Configuration file (TOML).
@@ -25,26 +29,40 @@ struct Args {
         default_value = "/etc/roadbed/bgpd.toml"
     )]
     config: PathBuf,
-    /// Check the file and exit: 0 when it is right.
+    /// Check the file and exit: 0 when it is right, else 2 and everything that is wrong, a line each.
     #[arg(long)]
     check: bool,
+    /// Read the file again on SIGHUP only.
+    #[arg(long)]
+    no_watch: bool,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    program::main(|| start(args))
+    match config::load(&args.config) {
+        Ok(resolved) if args.check => {
+            let (path, config) = (args.config.display(), &resolved.config);
+            let (peers, ranges) = (config.peers.len(), config.ranges.len());
+            println!("{path}: ok, {peers} peers, {ranges} listen ranges");
+            ExitCode::SUCCESS
+        }
+        Ok(resolved) => program::main(|| start(args, resolved)),
+        Err(error) => {
+            eprintln!("{}", report(&error));
+            ExitCode::from(WRONG_CONFIG)
+        }
+    }
 }
 
-fn start(args: Args) -> Result<()> {
-    let resolved = config::load(&args.config)?;
-    if args.check {
-        println!(
-            "{}: ok, {} peers",
-            args.config.display(),
-            resolved.config.peers.len()
-        );
-        return Ok(());
+/// What is wrong, a line each.
+fn report(error: &ConfigError) -> String {
+    match error {
+        ConfigError::Read { .. } => format!("error: {error}"),
+        ConfigError::Wrong(problems) => format!("{problems}\nerror: {} problems", problems.len()),
     }
+}
+
+fn start(args: Args, resolved: config::Resolved) -> Result<()> {
     program::init_log();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -62,6 +80,7 @@ async fn run(args: Args, resolved: config::Resolved) -> Result<()> {
     .context("cannot reach the kernel's routing tables")?;
     let mut speaker =
         Speaker::start(resolved.options.clone(), fib, events).map_err(|refused| refused.0)?;
+    let mut watch = watch(&args);
     speaker.configure(resolved.config).await?;
     speaker.originate(&resolved.local).await?;
     tracing::info!(
@@ -78,7 +97,8 @@ async fn run(args: Args, resolved: config::Resolved) -> Result<()> {
     loop {
         tokio::select! {
             _ = second.tick(), if !adopted => adopted = speaker.finish_adoption().await,
-            _ = hangup.recv() => reload(&args, &mut speaker).await?,
+            _ = hangup.recv() => reload(&args, &mut speaker, "SIGHUP").await?,
+            () = changed(&mut watch) => reload(&args, &mut speaker, "the file changed").await?,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -87,12 +107,37 @@ async fn run(args: Args, resolved: config::Resolved) -> Result<()> {
     Ok(())
 }
 
+/// The speaker works without; SIGHUP is left.
+fn watch(args: &Args) -> Option<Watch> {
+    if args.no_watch {
+        return None;
+    }
+    Watch::start(&args.config)
+        .inspect_err(|error| {
+            tracing::warn!(%error, "the configuration file is not watched: reload with SIGHUP");
+        })
+        .ok()
+}
+
+async fn changed(watch: &mut Option<Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A file that is wrong changes nothing.
-async fn reload(args: &Args, speaker: &mut Speaker) -> Result<()> {
+async fn reload(args: &Args, speaker: &mut Speaker, why: &'static str) -> Result<()> {
     let resolved = match config::load(&args.config) {
         Ok(resolved) => resolved,
         Err(error) => {
-            tracing::error!(%error, "reload refused, running on with the settings in force");
+            for problem in error.to_string().lines() {
+                tracing::error!(problem, "reload refused");
+            }
+            tracing::error!(
+                why,
+                "reload refused: running on with the settings in force until the file is right"
+            );
             return Ok(());
         }
     };
@@ -105,6 +150,6 @@ async fn reload(args: &Args, speaker: &mut Speaker) -> Result<()> {
     }
     speaker.configure(resolved.config).await?;
     speaker.originate(&resolved.local).await?;
-    tracing::info!("configuration reloaded");
+    tracing::info!(why, "configuration reloaded");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use roadbed_api::Kind;
-use roadbed_api::manifest::ManifestErrors;
+use roadbed_api::document::DocumentErrors;
 use roadbed_client::ClientError;
 use roadbed_store::StoreError;
 
@@ -40,7 +40,7 @@ pub enum CtlError {
     },
     /// Manifests are wrong; nothing was done.
     #[error("{0}")]
-    Manifests(ManifestErrors),
+    Manifests(DocumentErrors),
     /// Manifests do not fit together or do not fit what is stored; nothing was done.
     #[error("{}", .0.join("\n"))]
     Refused(Vec<String>),

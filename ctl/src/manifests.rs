@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use roadbed_api::manifest::{self, MAX_BYTES, ManifestError, ManifestErrors};
+use roadbed_api::document::{DocumentError, DocumentErrors};
+use roadbed_api::manifest::{self, MAX_BYTES};
 use roadbed_api::{Kind, Object};
 
 use crate::error::CtlError;
@@ -58,9 +59,9 @@ pub fn load(files: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Found>, CtlEr
 ///
 /// # Errors
 /// Every problem of every text, and resources that two files give.
-pub fn parse_all(texts: &[(String, String)]) -> Result<Vec<Found>, ManifestErrors> {
+pub fn parse_all(texts: &[(String, String)]) -> Result<Vec<Found>, DocumentErrors> {
     let mut found = Vec::new();
-    let mut errors = ManifestErrors::new();
+    let mut errors = DocumentErrors::new();
     let mut seen: BTreeMap<(Kind, String), &str> = BTreeMap::new();
     for (origin, text) in texts {
         let objects = match manifest::parse(text, origin) {
@@ -73,7 +74,7 @@ pub fn parse_all(texts: &[(String, String)]) -> Result<Vec<Found>, ManifestError
         for object in objects {
             let key = (object.kind, object.metadata.name.clone());
             if let Some(first) = seen.insert(key, origin) {
-                errors.push(ManifestError {
+                errors.push(DocumentError {
                     origin: origin.clone(),
                     document: 0,
                     line: None,

@@ -36,7 +36,9 @@ pub(super) fn set_role(spec: &BgpPeerSpec, settings: &mut PeerSettings) {
 
 /// What contradicts the kind of session, which only the node's AS tells.
 pub(super) fn validate(spec: &BgpPeerSpec, node_as: u32, path: &str, problems: &mut Problems) {
-    let ebgp = spec.as_number != spec.local_as_number.unwrap_or(node_as);
+    let ebgp = spec
+        .as_number
+        .is_ebgp(spec.local_as_number.unwrap_or(node_as));
     let mut only = |field: &str, set: bool, on_ebgp: bool, kind: &str| {
         if set && ebgp != on_ebgp {
             problems.add(

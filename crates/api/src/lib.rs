@@ -8,9 +8,12 @@
 //! - [`agent`]: requests and answers on the agent's unix socket
 //! - [`names`]: interface names, alias mark, gateways, protocol number, default paths
 //! - [`problem`]: every finding of a validation, with the path of the field
+//! - `document` (feature `document`): files as people write them, with everything that is wrong in them
 //! - `manifest` (feature `yaml`): YAML documents as people write them
 
 pub mod agent;
+#[cfg(feature = "document")]
+pub mod document;
 pub mod kinds;
 #[cfg(feature = "yaml")]
 pub mod manifest;

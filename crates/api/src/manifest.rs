@@ -5,11 +5,10 @@
 //! does: read files, know what a store holds.
 //!
 //! The text is cut at `---` and `...` first, so that a document that is no YAML hides no problem of the others.
-//! Each document becomes a tree that knows its lines (`tree`); what is wrong in it is taken out one by one until
+//! Each document becomes a tree that knows its lines ([`document`](crate::document)); what is wrong in it is taken out one by one until
 //! the rest is readable, and every finding is reported.
 
-mod error;
-mod tree;
+mod yaml;
 
 #[cfg(test)]
 mod tests;
@@ -20,8 +19,9 @@ use serde::de::DeserializeOwned;
 use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{DuplicateKeyPolicy, MessageFormatter};
 
-pub use self::error::{ManifestError, ManifestErrors};
-use self::tree::{Data, Fault, Node, Place, Step, path_text, shown, unknown_field};
+use crate::document::{
+    self, Data, DocumentError, DocumentErrors, Node, Place, shown, unknown_field,
+};
 use crate::kinds::{BgpConfigSpec, BgpPeerSpec, BgpRoutePolicySpec, IpBlockSpec, IpPoolSpec, Kind};
 use crate::names::API_VERSION;
 use crate::problem::Problems;
@@ -38,8 +38,6 @@ pub const MAX_PROBLEMS: usize = 100;
 
 /// Most values of one document: far above what a resource has, and read within a second.
 const MAX_VALUES: usize = 250_000;
-/// Most problems of one document, each of which costs another look at it.
-const MAX_PER_DOCUMENT: usize = 20;
 /// A list as `kubectl get -o yaml` writes it.
 const LIST: &str = "List";
 const FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
@@ -49,12 +47,12 @@ const FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 ///
 /// # Errors
 /// Every problem of every document together, up to [`MAX_PROBLEMS`].
-pub fn parse(text: &str, origin: &str) -> Result<Vec<Object>, ManifestErrors> {
+pub fn parse(text: &str, origin: &str) -> Result<Vec<Object>, DocumentErrors> {
     let mut reader = Reader {
         origin,
         objects: Vec::new(),
         seen: HashMap::new(),
-        errors: ManifestErrors::new(),
+        errors: DocumentErrors::new(),
     };
     if text.len() > MAX_BYTES {
         let message = format!(
@@ -195,12 +193,12 @@ struct Reader<'a> {
     objects: Vec<Object>,
     /// Line of the first document of a kind and name.
     seen: HashMap<(Kind, String), usize>,
-    errors: ManifestErrors,
+    errors: DocumentErrors,
 }
 
 impl Reader<'_> {
     fn report(&mut self, at: Where, object: Option<&str>, path: String, message: String) {
-        self.errors.push(ManifestError {
+        self.errors.push(DocumentError {
             origin: self.origin.to_owned(),
             document: at.document,
             line: at
@@ -412,8 +410,7 @@ impl Reader<'_> {
         Some((spec, status.filter(|s| *s != serde_json::json!({}))))
     }
 
-    /// One typed part of a resource. What cannot be read is reported and taken out until the rest can be; what
-    /// then remains is worth validating only when nothing but unknown fields was taken out.
+    /// One typed part of a resource; `None` when it is not worth validating.
     fn part<T: DeserializeOwned>(
         &mut self,
         at: Where,
@@ -427,40 +424,9 @@ impl Reader<'_> {
             self.report(at, object, root, "is missing".to_owned());
             return None;
         };
-        // An empty mapping may be written as nothing; required fields then are named one level deeper.
-        let mut part = match part.data {
-            Data::Null => Node {
-                place: part.place,
-                data: Data::Map(Vec::new()),
-            },
-            _ => part.clone(),
-        };
-        let mut removed: Vec<Vec<Step>> = Vec::new();
-        let mut whole = true;
-        loop {
-            let error = match T::deserialize(&part) {
-                Ok(value) => return whole.then_some(value),
-                Err(error) => error,
-            };
-            let steps = error.path();
-            let missing = error.fault == Fault::Missing;
-            if missing && removed.contains(&steps) {
-                return None;
-            }
-            whole &= error.fault == Fault::UnknownField;
-            let path = match path_text(&steps) {
-                path if path.is_empty() => root.clone(),
-                path if path.starts_with('[') => format!("{root}{path}"),
-                path => format!("{root}.{path}"),
-            };
-            let at = error.place.map_or(at, |p| at.at(p));
-            self.report(at, object, path, error.message);
-            if missing || removed.len() >= MAX_PER_DOCUMENT || !part.remove(&steps) {
-                return None;
-            }
-            let cut = steps.iter().rposition(|s| matches!(s, Step::Key(_)));
-            removed.push(steps[..=cut.unwrap_or(0)].to_vec());
-        }
+        document::read(part, &root, &mut |found| {
+            self.report(at.at(found.place), object, found.path, found.message);
+        })
     }
 }
 

@@ -167,7 +167,10 @@ fn block(block: &Resource<IpBlockSpec>) -> Vec<String> {
 fn peer(peer: &Resource<BgpPeerSpec>) -> Vec<String> {
     let spec = &peer.spec;
     vec![
-        spec.address.to_string(),
+        match (spec.address, spec.listen_range) {
+            (None, Some(range)) => range.to_string(),
+            (address, _) => or_dash(address),
+        },
         spec.as_number.to_string(),
         list(&spec.families),
         selector(spec.node_selector.as_ref()),

@@ -212,7 +212,7 @@ fn a_limit_on_what_is_sent() {
 
 fn range(keys: &str) -> String {
     format!(
-        "[listenRanges.rack]\nprefix = \"10.99.0.0/28\"\nholdTimeSeconds = 9\n\
+        "[peers.rack]\nlistenRange = \"10.99.0.0/28\"\nholdTimeSeconds = 9\n\
          importPolicies = [\"accept-all\"]\n{keys}\n"
     )
 }

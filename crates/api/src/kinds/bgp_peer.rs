@@ -1,8 +1,11 @@
-//! `BGPPeer`: a neighbour that some or all nodes speak BGP with.
+//! `BGPPeer`: a neighbour, or a range of them, that some or all nodes speak BGP with.
+
+mod peer_as;
 
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::kinds::Kind;
@@ -12,6 +15,8 @@ use crate::kinds::prefix_limit::{self, PrefixLimits};
 use crate::problem::Problems;
 use crate::resource::Spec;
 use crate::selector::LabelSelector;
+
+pub use peer_as::PeerAs;
 
 /// Route policies that exist without being declared.
 ///
@@ -26,10 +31,17 @@ pub struct BgpPeerSpec {
     /// Nodes that speak with this peer; absent means all. Cluster only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<LabelSelector>,
-    /// The peer's address: the far end of the TCP connection.
-    pub address: IpAddr,
+    /// The peer's address: the far end of the TCP connection. This or `listenRange`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// Peers that are known only by where they connect from: any address of this prefix. This or `address`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen_range: Option<IpNet>,
+    /// With `listenRange`: most peers at a time, at least 1; default 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_sessions: Option<u32>,
     /// The AS that the peer's OPEN must carry.
-    pub as_number: u32,
+    pub as_number: PeerAs,
     /// TCP port of the peer; default 179.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
@@ -189,33 +201,13 @@ impl Spec for BgpPeerSpec {
 
     fn validate(&self, path: &str, problems: &mut Problems) {
         let at = |field: &str| format!("{path}.{field}");
-        validate_asn(self.as_number, &at("asNumber"), problems);
+        if let PeerAs::Number(asn) = self.as_number {
+            validate_asn(asn, &at("asNumber"), problems);
+        }
         if let Some(asn) = self.local_as_number {
             validate_asn(asn, &at("localAsNumber"), problems);
         }
-        if self.address.is_unspecified() || self.address.is_multicast() {
-            problems.add(
-                at("address"),
-                format!("{} is not a unicast address", self.address),
-            );
-        }
-        if let Some(source) = self.source_address {
-            if source.is_ipv4() != self.address.is_ipv4() {
-                problems.add(
-                    at("sourceAddress"),
-                    format!(
-                        "{source} and address {} are of different families",
-                        self.address
-                    ),
-                );
-            }
-            if source == self.address {
-                problems.add(
-                    at("sourceAddress"),
-                    format!("{source} is the peer's own address"),
-                );
-            }
-        }
+        self.validate_where(path, problems);
         if self.port == Some(0) {
             problems.add(at("port"), "0 is not a TCP port: use 1 to 65535");
         }
@@ -289,6 +281,72 @@ impl Spec for BgpPeerSpec {
 }
 
 impl BgpPeerSpec {
+    /// Which connections are the peer's.
+    fn validate_where(&self, path: &str, problems: &mut Problems) {
+        let mut wrong =
+            |field: &str, message: String| problems.add(format!("{path}.{field}"), message);
+        match (self.address, self.listen_range) {
+            (None, None) => wrong(
+                "address",
+                "is missing: give the peer's address, or a listenRange for peers that connect to us".to_owned(),
+            ),
+            (Some(_), Some(range)) => wrong(
+                "listenRange",
+                format!("{range} contradicts address, which is one peer's: remove one"),
+            ),
+            _ => {}
+        }
+        if let Some(address) = self.address
+            && (address.is_unspecified() || address.is_multicast())
+        {
+            wrong("address", format!("{address} is not a unicast address"));
+        }
+        if let (Some(source), Some(address)) = (self.source_address, self.address) {
+            if source.is_ipv4() != address.is_ipv4() {
+                wrong(
+                    "sourceAddress",
+                    format!("{source} and address {address} are of different families"),
+                );
+            }
+            if source == address {
+                wrong(
+                    "sourceAddress",
+                    format!("{source} is the peer's own address"),
+                );
+            }
+        }
+        if let Some(range) = self.listen_range {
+            if range != range.trunc() {
+                wrong(
+                    "listenRange",
+                    format!("{range} has host bits set: write {}", range.trunc()),
+                );
+            }
+            for (field, set) in [
+                ("port", self.port.is_some()),
+                ("sourceAddress", self.source_address.is_some()),
+                ("connectRetrySeconds", self.connect_retry_seconds.is_some()),
+                ("passive", self.passive),
+            ] {
+                if set {
+                    wrong(
+                        field,
+                        "is for a peer with an address: those of a listenRange connect to us"
+                            .to_owned(),
+                    );
+                }
+            }
+        }
+        match self.max_sessions {
+            Some(_) if self.listen_range.is_none() => wrong(
+                "maxSessions",
+                "is for a listenRange: an address has one session".to_owned(),
+            ),
+            Some(0) => wrong("maxSessions", "0 admits nobody: use at least 1".to_owned()),
+            _ => {}
+        }
+    }
+
     /// What the TCP connection is told.
     fn validate_transport(&self, path: &str, problems: &mut Problems) {
         if let Some(password) = &self.password {

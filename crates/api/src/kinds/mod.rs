@@ -19,7 +19,7 @@ use crate::resource::{Object, ObjectError, Spec};
 
 pub use bgp_config::{BgpConfigSpec, BgpConfigStatus, DEFAULT_BGP_PORT};
 pub use bgp_peer::{
-    AddressFamily, BUILTIN_POLICIES, BgpPeerSpec, BgpPeerStatus, BgpRole, NextHopPolicy,
+    AddressFamily, BUILTIN_POLICIES, BgpPeerSpec, BgpPeerStatus, BgpRole, NextHopPolicy, PeerAs,
 };
 pub use bgp_route_policy::{
     AsPathAlternative, AsPathNode, AsPathPattern, AsTerm, BgpRoutePolicySpec, BgpRoutePolicyStatus,

@@ -82,7 +82,7 @@ fn the_envelope() {
     check(
         "kind: IPPool\nspec: {cidr: 10.0.0.0/16}\nspeck: 1\n",
         &[
-            "f.yaml:3:1: IPPool: speck: unknown field: known are apiVersion, kind, metadata, spec, status",
+            "f.yaml:3:1: IPPool: speck: unknown field: did you mean spec?",
             "f.yaml:1:1: IPPool: apiVersion: is missing: write roadbed.dev/v1alpha1",
             "f.yaml:1:1: IPPool: metadata: is missing",
         ],

@@ -4,8 +4,13 @@ use super::*;
 
 /// A peer with these further fields, as JSON.
 fn problems(fields: &str) -> Vec<String> {
-    let text = format!("{{\"address\": \"192.0.2.1\", \"asNumber\": 65001, {fields}}}");
-    let spec: BgpPeerSpec = serde_json::from_str(&text).unwrap();
+    problems_of(&format!(
+        "{{\"address\": \"192.0.2.1\", \"asNumber\": 65001, {fields}}}"
+    ))
+}
+
+fn problems_of(text: &str) -> Vec<String> {
+    let spec: BgpPeerSpec = serde_json::from_str(text).unwrap();
     let mut problems = Problems::new();
     spec.validate("spec", &mut problems);
     problems
@@ -73,5 +78,46 @@ fn limits() {
     check(
         r#""maxPrefixes": {"ipv6-unicast": {"limit": 9, "action": "idle", "restartSeconds": 0}}"#,
         &["spec.maxPrefixes.ipv6-unicast.restartSeconds: 0 would"],
+    );
+}
+
+/// An address or a listen range, never both, and of a range nothing that only who dials needs.
+#[test]
+fn where_peers_are() {
+    let check = |text: &str, expected: &[&str]| {
+        let text = format!("{{\"asNumber\": \"external\", {text}}}");
+        assert_eq!(problems_of(&text), expected, "{text}");
+    };
+    check(r#""listenRange": "10.0.8.0/24", "maxSessions": 1"#, &[]);
+    check(
+        r#""passive": false"#,
+        &[
+            "spec.address: is missing: give the peer's address, or a listenRange for peers that connect to us",
+        ],
+    );
+    check(
+        r#""address": "10.0.8.1", "listenRange": "10.0.8.0/24""#,
+        &["spec.listenRange: 10.0.8.0/24 contradicts address, which is one peer's: remove one"],
+    );
+    check(
+        r#""listenRange": "10.0.8.1/24", "maxSessions": 0"#,
+        &[
+            "spec.listenRange: 10.0.8.1/24 has host bits set: write 10.0.8.0/24",
+            "spec.maxSessions: 0 admits nobody: use at least 1",
+        ],
+    );
+    let dialled = "is for a peer with an address: those of a listenRange connect to us";
+    check(
+        r#""listenRange": "10.0.8.0/24", "port": 1790, "sourceAddress": "10.0.8.9", "connectRetrySeconds": 1, "passive": true"#,
+        &[
+            &format!("spec.port: {dialled}"),
+            &format!("spec.sourceAddress: {dialled}"),
+            &format!("spec.connectRetrySeconds: {dialled}"),
+            &format!("spec.passive: {dialled}"),
+        ],
+    );
+    check(
+        r#""address": "192.0.2.1", "maxSessions": 5"#,
+        &["spec.maxSessions: is for a listenRange: an address has one session"],
     );
 }

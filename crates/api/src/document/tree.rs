@@ -1,52 +1,79 @@
 //! A document as a tree that knows where each value was written, and a serde deserializer over it whose errors
 //! carry the path of the field.
 //!
-//! Owns: the walk from YAML to tree, the wording of what serde finds wrong. Never does: know a kind or a rule.
+//! Owns: the tree, the wording of what serde finds wrong. Never does: know a format, a kind or a rule.
 
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{
     self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
 };
-use serde_saphyr::Spanned;
 
 /// Longest piece of a document that a message repeats, characters.
 const SHOWN: usize = 80;
 
 /// Line and column in a document, both from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) line: usize,
-    pub(super) column: usize,
+pub struct Place {
+    /// Line.
+    pub line: usize,
+    /// Column, in characters.
+    pub column: usize,
 }
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) place: Place,
-    pub(super) data: Data,
+pub struct Node {
+    /// Where it starts.
+    pub place: Place,
+    /// What it is.
+    pub data: Data,
 }
 
-/// A value, as YAML's core schema types it.
+/// A value, as the formats type it: YAML's core schema and what TOML has beside it.
 #[derive(Clone, Debug)]
-pub(super) enum Data {
+pub enum Data {
+    /// Nothing.
     Null,
+    /// `true` or `false`.
     Bool(bool),
+    /// A whole number.
     Signed(i64),
+    /// A whole number that may be beyond `i64`.
     Unsigned(u64),
+    /// Any other number.
     Float(f64),
+    /// Text.
     Text(String),
+    /// A date or a time, which no field takes.
+    Date,
+    /// Text, a number or the like under a key that names a secret: read as its type says, never shown.
+    Secret(Box<Data>),
+    /// A list.
     Seq(Vec<Node>),
+    /// A mapping (YAML) or table (TOML).
     Map(Vec<Entry>),
 }
 
 /// One key of a mapping and its value.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) place: Place,
-    pub(super) value: Node,
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// Where the key stands.
+    pub place: Place,
+    /// The value.
+    pub value: Node,
+}
+
+impl Entry {
+    /// A key and its value. The value of a key that names a password is kept out of messages.
+    pub fn new(key: String, place: Place, mut value: Node) -> Self {
+        if key.to_ascii_lowercase().contains("password") {
+            value.hide();
+        }
+        Self { key, place, value }
+    }
 }
 
 /// One step of a path into a tree.
@@ -74,7 +101,7 @@ pub(super) fn path_text(steps: &[Step]) -> String {
 }
 
 /// A piece of a document, safe for a terminal and bounded.
-pub(super) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     let mut out: String = text
         .chars()
         .take(SHOWN)
@@ -88,7 +115,7 @@ pub(super) fn shown(text: &str) -> String {
 
 impl Node {
     /// The entries, when it is a mapping.
-    pub(super) fn entries(&self) -> Option<&[Entry]> {
+    pub fn entries(&self) -> Option<&[Entry]> {
         match &self.data {
             Data::Map(entries) => Some(entries),
             _ => None,
@@ -96,27 +123,53 @@ impl Node {
     }
 
     /// The value of `key`, when it is a mapping that has it.
-    pub(super) fn get(&self, key: &str) -> Option<&Node> {
+    pub fn get(&self, key: &str) -> Option<&Node> {
         let entry = self.entries()?.iter().find(|e| e.key == key)?;
         Some(&entry.value)
     }
 
     /// Where the value at a written path stands, or the nearest value above it.
-    pub(super) fn place_of(&self, path: &str) -> Place {
+    pub fn place_of(&self, path: &str) -> Place {
         let mut node = self;
-        for word in path.split(['.', '[']) {
-            let next = match (&node.data, word.strip_suffix(']')) {
-                (Data::Seq(items), Some(index)) => {
-                    index.parse::<usize>().ok().and_then(|i| items.get(i))
-                }
-                _ => node.get(word),
-            };
-            match next {
-                Some(next) => node = next,
-                None => break,
-            }
+        let mut rest = path;
+        while let Some((next, after)) = node.step(rest) {
+            node = next;
+            rest = after;
         }
         node.place
+    }
+
+    /// The value that the first step of a written path leads to, and the path from there. Keys may have dots.
+    fn step<'p>(&self, path: &'p str) -> Option<(&Node, &'p str)> {
+        match &self.data {
+            Data::Seq(items) => {
+                let (index, rest) = path.strip_prefix('[')?.split_once(']')?;
+                let item = items.get(index.parse::<usize>().ok()?)?;
+                Some((item, rest.strip_prefix('.').unwrap_or(rest)))
+            }
+            Data::Map(entries) => entries
+                .iter()
+                .filter_map(|entry| match path.strip_prefix(entry.key.as_str())? {
+                    "" => Some((entry, "")),
+                    rest if rest.starts_with('[') => Some((entry, rest)),
+                    rest => Some((entry, rest.strip_prefix('.')?)),
+                })
+                .max_by_key(|(entry, _)| entry.key.len())
+                .map(|(entry, rest)| (&entry.value, rest)),
+            _ => None,
+        }
+    }
+
+    fn hide(&mut self) {
+        match &mut self.data {
+            Data::Seq(items) => items.iter_mut().for_each(Node::hide),
+            Data::Map(entries) => entries.iter_mut().for_each(|entry| entry.value.hide()),
+            Data::Null | Data::Date | Data::Secret(_) => {}
+            data => {
+                let secret = std::mem::replace(data, Data::Null);
+                *data = Data::Secret(Box::new(secret));
+            }
+        }
     }
 
     /// Takes out the mapping entry that a path ends in or passes last; false when there is none.
@@ -150,7 +203,7 @@ impl Node {
     }
 
     /// What it is, for a message that wants something else.
-    pub(super) fn described(&self) -> String {
+    pub fn described(&self) -> String {
         match &self.data {
             Data::Null => "empty".to_owned(),
             Data::Bool(value) => value.to_string(),
@@ -158,95 +211,15 @@ impl Node {
             Data::Unsigned(value) => format!("the number {value}"),
             Data::Float(value) => format!("the number {value}"),
             Data::Text(value) => format!("the text \"{}\"", shown(value)),
+            Data::Date => "a date or a time".to_owned(),
+            Data::Secret(secret) => match **secret {
+                Data::Text(_) => "a text".to_owned(),
+                Data::Bool(_) => "true or false".to_owned(),
+                _ => "a number".to_owned(),
+            },
             Data::Seq(_) => "a list".to_owned(),
             Data::Map(_) => "a mapping".to_owned(),
         }
-    }
-}
-
-fn place(location: serde_saphyr::Location) -> Place {
-    let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    Place {
-        line: number(location.line()),
-        column: number(location.column()),
-    }
-}
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<Data>::deserialize(deserializer)?;
-        Ok(Node {
-            place: place(spanned.referenced),
-            data: spanned.value,
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Data {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(DataVisitor)
-    }
-}
-
-struct DataVisitor;
-
-impl<'de> Visitor<'de> for DataVisitor {
-    type Value = Data;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Data, E> {
-        Ok(Data::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Data, E> {
-        Ok(Data::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Data, E> {
-        Ok(Data::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Data, E> {
-        Ok(Data::Signed(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Data, E> {
-        Ok(Data::Unsigned(value))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Data, E> {
-        Ok(Data::Float(value))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Data, E> {
-        Ok(Data::Text(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Data, E> {
-        Ok(Data::Text(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Data, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            items.push(item);
-        }
-        Ok(Data::Seq(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Data, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(key) = map.next_key::<Spanned<String>>()? {
-            entries.push(Entry {
-                place: place(key.referenced),
-                key: key.value,
-                value: map.next_value()?,
-            });
-        }
-        Ok(Data::Map(entries))
     }
 }
 
@@ -265,7 +238,7 @@ pub(super) enum Fault {
 
 /// What serde finds wrong, where, and what would be right.
 #[derive(Debug)]
-pub(super) struct TreeError {
+pub struct TreeError {
     /// From the field outwards: reversed.
     steps: Vec<Step>,
     pub(super) fault: Fault,
@@ -349,16 +322,25 @@ impl de::Error for TreeError {
     }
 }
 
+/// How alike an unknown key and a field must be (Jaro–Winkler) for a typing error.
+const ALIKE: f64 = 0.85;
+
 /// The message for a key that no field has.
-pub(super) fn unknown_field(field: &str, known: &[&str]) -> String {
+pub fn unknown_field(field: &str, known: &[&str]) -> String {
     let bare = |s: &str| s.replace(['_', '-'], "").to_ascii_lowercase();
-    match known.iter().find(|k| bare(k) == bare(field)) {
+    let field = bare(&shown(field));
+    let alike = |known: &str| match strsim::osa_distance(&bare(known), &field) {
+        0 | 1 => 1.0,
+        _ => strsim::jaro_winkler(&bare(known), &field),
+    };
+    let nearest = known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b)));
+    match nearest.filter(|near| alike(near) >= ALIKE) {
         Some(near) => format!("unknown field: did you mean {near}?"),
         None => format!("unknown field: known are {}", known.join(", ")),
     }
 }
 
-/// serde's names of types, in words that someone who writes YAML uses.
+/// serde's names of types, in words that someone who writes documents uses.
 fn expectation(expected: &dyn de::Expected) -> String {
     let text = expected.to_string();
     let whole = |max: u64| format!("a whole number from 0 to {max}");
@@ -379,7 +361,15 @@ impl<'de> Deserializer<'de> for &'de Node {
     type Error = TreeError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TreeError> {
-        match &self.data {
+        let data = match &self.data {
+            Data::Secret(secret) => secret,
+            data => data,
+        };
+        match data {
+            Data::Date | Data::Secret(_) => Err(de::Error::custom(format!(
+                "expected {}",
+                expectation(&visitor)
+            ))),
             Data::Null => visitor.visit_unit(),
             Data::Bool(value) => visitor.visit_bool(*value),
             Data::Signed(value) => visitor.visit_i64(*value),

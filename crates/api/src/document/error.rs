@@ -1,10 +1,10 @@
-//! What is wrong with a manifest, and where.
+//! What is wrong with a file, and where.
 
 use std::fmt;
 
-/// One problem of a manifest: where it is, what is wrong, what would be right.
+/// One problem of a file: where it is, what is wrong, what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct ManifestError {
+pub struct DocumentError {
     /// Name of the file.
     pub origin: String,
     /// Which document of the file, from 1; empty ones do not count. 0: the file as a whole.
@@ -21,7 +21,7 @@ pub struct ManifestError {
     pub message: String,
 }
 
-impl fmt::Display for ManifestError {
+impl fmt::Display for DocumentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.origin)?;
         if let Some(line) = self.line {
@@ -43,11 +43,11 @@ impl fmt::Display for ManifestError {
     }
 }
 
-/// Every problem of one or more manifests; one line each.
+/// Every problem of one or more files; one line each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ManifestErrors(Vec<ManifestError>);
+pub struct DocumentErrors(Vec<DocumentError>);
 
-impl ManifestErrors {
+impl DocumentErrors {
     /// No problem yet.
     pub fn new() -> Self {
         Self::default()
@@ -64,27 +64,32 @@ impl ManifestErrors {
     }
 
     /// The problems in the order of the text.
-    pub fn iter(&self) -> impl Iterator<Item = &ManifestError> {
+    pub fn iter(&self) -> impl Iterator<Item = &DocumentError> {
         self.0.iter()
     }
 
     /// Adds one.
-    pub fn push(&mut self, error: ManifestError) {
+    pub fn push(&mut self, error: DocumentError) {
         self.0.push(error);
     }
 
+    /// Puts them into the order of the text; what concerns the file as a whole comes first.
+    pub fn sort(&mut self) {
+        self.0.sort_by_key(|error| (error.line, error.column));
+    }
+
     /// Keeps the first ones.
-    pub(super) fn truncate(&mut self, count: usize) {
+    pub fn truncate(&mut self, count: usize) {
         self.0.truncate(count);
     }
 
     /// Adds those of another manifest.
-    pub fn append(&mut self, mut other: ManifestErrors) {
+    pub fn append(&mut self, mut other: DocumentErrors) {
         self.0.append(&mut other.0);
     }
 }
 
-impl fmt::Display for ManifestErrors {
+impl fmt::Display for DocumentErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, error) in self.0.iter().enumerate() {
             if i > 0 {
@@ -96,4 +101,4 @@ impl fmt::Display for ManifestErrors {
     }
 }
 
-impl std::error::Error for ManifestErrors {}
+impl std::error::Error for DocumentErrors {}
