@@ -6,15 +6,18 @@
 
 mod bird;
 mod config;
+mod defaults;
 mod exabgp;
 mod fixture;
 mod frr;
 mod gobgp;
 mod hostile;
 mod limits;
+mod negotiated;
 mod next_hop;
 mod openbgpd;
 mod opens;
+mod packets;
 mod policy;
 mod pressure;
 mod reflector;

@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use roadbed_tests::bgpd::Bgpd;
+use roadbed_tests::bird::Bird;
+use roadbed_tests::frr::Frr;
 use roadbed_tests::netns::Ns;
 use roadbed_tests::wait::throughout;
 
@@ -121,4 +123,129 @@ fn the_better_of_two_paths_is_used_and_the_other_after_it() {
     pair.us.run("ip link set eth1 up").unwrap();
     pair.kernel_has(&[ROUTE]);
     other.keep_alive(Duration::from_millis(100));
+}
+
+/// Routes of an internal peer whose next hop is behind two links: they follow the routes that lead to it. Ours, of another
+/// protocol, are as good as an IGP's.
+fn follows_foreign_routes(pair: &Pair) {
+    let peers = peer("internal", "10.99.0.2", "").replace("65002", "65001");
+    let speaker = pair.speaker(&peers);
+    let at = |gateway: [&str; 2], device: &str| {
+        let via = gateway.map(|address| format!("via {address} dev {device}"));
+        [
+            ("10.1.0.0/24", via[0].clone()),
+            ("fd00:1::/64", via[1].clone()),
+        ]
+    };
+    let near = at(["10.99.0.2", "fd00:99::2"], "eth0");
+    let far = at(["10.98.0.2", "fd00:98::2"], "eth1");
+    let steps: [(&[&str], Option<&[(&str, String); 2]>); 5] = [
+        (
+            &[
+                "route add 10.97.0.0/24 via 10.98.0.2 proto ospf",
+                "-6 route add fd00:97::/64 via fd00:98::2 proto ospf",
+            ],
+            Some(&far),
+        ),
+        (
+            &[
+                "route add 10.97.0.2/32 via 10.99.0.2",
+                "-6 route add fd00:97::2/128 via fd00:99::2",
+            ],
+            Some(&near),
+        ),
+        (
+            &["route del 10.97.0.2/32", "-6 route del fd00:97::2/128"],
+            Some(&far),
+        ),
+        (
+            &["route del 10.97.0.0/24", "-6 route del fd00:97::/64"],
+            None,
+        ),
+        (
+            &[
+                "route add 10.97.0.0/24 via 10.99.0.2",
+                "-6 route add fd00:97::/64 via fd00:99::2",
+            ],
+            Some(&near),
+        ),
+    ];
+    for (commands, expected) in steps {
+        for command in commands {
+            pair.us.run(&format!("ip {command}")).unwrap();
+        }
+        let routes: Vec<(&str, &str)> = expected
+            .into_iter()
+            .flatten()
+            .map(|(to, via)| (*to, via.as_str()))
+            .collect();
+        pair.kernel_has(&routes);
+    }
+    assert_eq!(speaker.logged(&["session established"]), 1);
+    assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
+fn two_links_of_both_families() -> Pair {
+    let pair = two_links();
+    pair.us.add_address("eth1", "fd00:98::1/64").unwrap();
+    pair.peer.add_address("eth1", "fd00:98::2/64").unwrap();
+    pair
+}
+
+#[test]
+fn next_hops_of_an_internal_bird_follow_foreign_routes() {
+    let pair = two_links_of_both_families();
+    let _bird = Bird::start(
+        &pair.peer,
+        pair.dir(),
+        "log stderr all;
+        router id 10.99.0.2;
+        protocol device {}
+        protocol static four { ipv4; route 10.1.0.0/24 blackhole; }
+        protocol static six { ipv6; route fd00:1::/64 blackhole; }
+        protocol bgp rb {
+            local 10.99.0.2 as 65001;
+            neighbor 10.99.0.1 as 65001;
+            passive yes; hold time 9;
+            ipv4 { import all; export filter { bgp_next_hop = 10.97.0.2; accept; }; };
+            ipv6 { import all; export filter { bgp_next_hop = fd00:97::2; accept; }; };
+        }",
+    )
+    .unwrap();
+    follows_foreign_routes(&pair);
+}
+
+#[test]
+fn next_hops_of_an_internal_frr_follow_foreign_routes() {
+    let pair = two_links_of_both_families();
+    let _frr = Frr::start(
+        &pair.peer,
+        pair.dir(),
+        "hostname frr
+router bgp 65001
+ bgp router-id 10.99.0.2
+ no bgp default ipv4-unicast
+ no bgp network import-check
+ timers bgp 3 9
+ neighbor 10.99.0.1 remote-as 65001
+ neighbor 10.99.0.1 passive
+ neighbor 10.99.0.1 advertisement-interval 0
+ address-family ipv4 unicast
+  network 10.1.0.0/24
+  neighbor 10.99.0.1 activate
+  neighbor 10.99.0.1 route-map beyond out
+ exit-address-family
+ address-family ipv6 unicast
+  network fd00:1::/64
+  neighbor 10.99.0.1 activate
+  neighbor 10.99.0.1 route-map beyond6 out
+ exit-address-family
+route-map beyond permit 10
+ set ip next-hop 10.97.0.2
+route-map beyond6 permit 10
+ set ipv6 next-hop global fd00:97::2
+",
+    )
+    .unwrap();
+    follows_foreign_routes(&pair);
 }

@@ -1,0 +1,84 @@
+//! What a session's packets look like on the wire.
+
+use std::path::Path;
+use std::process::Command;
+
+use roadbed_tests::bgpd::Bgpd;
+use roadbed_tests::netns::{Ns, run};
+use roadbed_tests::process::Process;
+use roadbed_tests::wait::eventually;
+
+use crate::fixture::{Pair, SOON, peer};
+use crate::script::Script;
+
+/// Records what comes and goes at port 179 of `eth0`; the second value is the file.
+fn capture(ns: &Ns, dir: &Path) -> (Process, String) {
+    let file = dir.join("bgp.pcap").to_str().unwrap().to_owned();
+    let argv = [
+        "dumpcap",
+        "-q",
+        "-i",
+        "eth0",
+        "-f",
+        "tcp port 179",
+        "-w",
+        &file,
+    ];
+    let process = Process::start(ns, dir, "dumpcap", &argv).unwrap();
+    eventually(SOON, "dumpcap records", || {
+        let log = process.log();
+        log.contains("File:").then_some(()).ok_or(log)
+    });
+    (process, file)
+}
+
+/// The DSCP of each packet so far from this address, and whether it is a SYN. A refusal by the kernel, before the speaker
+/// listens, is none of ours.
+fn sent_by(file: &str, from: &str) -> Result<Vec<(String, bool)>, String> {
+    let (family, field) = match from.contains(':') {
+        true => ("ipv6", "ipv6.tclass.dscp"),
+        false => ("ip", "ip.dsfield.dscp"),
+    };
+    let filter = format!("{family}.src == {from} && tcp.flags.reset == 0");
+    let text = run(Command::new("tshark")
+        .args(["-n", "-r", file, "-Y", &filter])
+        .args(["-T", "fields", "-e", field, "-e", "tcp.flags.syn"]))
+    .map_err(|error| error.to_string())?;
+    let rows = text.lines().filter_map(|line| line.split_once('\t'));
+    Ok(rows
+        .map(|(dscp, syn)| (dscp.to_owned(), matches!(syn, "1" | "True")))
+        .collect())
+}
+
+/// All of them CS6 (RFC 4594 §3.1: routing protocols), from the first on.
+fn check_dscp(us: &str, they: &str, passive: bool) {
+    let pair = Pair::new();
+    let (dumpcap, file) = capture(&pair.peer, pair.dir());
+    let more = if passive { "passive = true" } else { "" };
+    let _speaker: Bgpd = pair.speaker(&peer("one", they, more));
+    let enough = if passive {
+        let _script = Script::establish(&pair.peer, they, us);
+        4
+    } else {
+        1
+    };
+    eventually(SOON, "packets of ours, marked", || {
+        let packets = sent_by(&file, us)?;
+        let syn = packets.first().is_some_and(|(_, syn)| *syn);
+        if packets.len() < enough || !syn {
+            return Err(format!("{packets:?}\n{}", dumpcap.log()));
+        }
+        for (dscp, _) in &packets {
+            assert_eq!(dscp, "48", "{packets:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn packets_are_marked_as_those_of_routing_protocols() {
+    for passive in [true, false] {
+        check_dscp("10.99.0.1", "10.99.0.2", passive);
+        check_dscp("fd00:99::1", "fd00:99::2", passive);
+    }
+}
