@@ -1,6 +1,6 @@
 //! What rules change of a route: compiled changes, and their application one rule after the other.
 
-use bgp_wire::{AttributeEditor, Family, LargeCommunity, PathAttributes};
+use bgp_wire::{AttributeEditor, Family, LargeCommunity, Origin, PathAttributes};
 use roadbed_api::kinds::{
     CommunityPattern, ExtCommunityPattern, LargeCommunityPattern, ListChange, NextHopChange,
     PolicySet,
@@ -111,6 +111,13 @@ impl Edit {
             next_hop: set.next_hop,
         })
     }
+}
+
+/// What a route that starts here says, with these changes; `None`: no more than that it starts here.
+pub fn attributes_of(set: &PolicySet) -> Option<PathAttributes> {
+    let plain = AttributeEditor::new(Origin::Igp).build();
+    // Neither the family nor our AS has a part in what such a route may say.
+    apply(Edit::new(set).iter(), &plain, Family::Ipv4Unicast, 0).attributes
 }
 
 /// Applies the changes of some rules, in their order.

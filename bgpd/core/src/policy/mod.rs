@@ -29,7 +29,7 @@ pub use bgp_wire::{AttributeEditor, Family, LargeCommunity, NextHop, Origin, Pat
 pub use as_path::AsPathMatcher;
 pub use chain::{Chain, ChainVerdict, Changes, DecidedBy, Direction, Finished, Step};
 pub use compile::{CompiledPolicy, PolicySet, UnknownPolicy, compile};
-pub use edit::Changed;
+pub use edit::{Changed, attributes_of};
 pub use eval::{AttributeVerdict, AttributeView, Decision, Outcome, RouteView, Ruling};
 pub use memo::Memo;
 

@@ -1,7 +1,9 @@
 //! Import: what relation and policy make of received attributes. Judged once per attribute set; a prefix only costs the
 //! part of the policy that looks at prefixes.
 
-use bgp_wire::{NextHop, PathAttributes};
+use std::net::IpAddr;
+
+use bgp_wire::{Family, NextHop, PathAttributes};
 use ipnet::IpNet;
 use roadbed_api::kinds::{NextHopChange, PolicySource};
 use smallvec::SmallVec;
@@ -20,6 +22,7 @@ pub(super) struct Import {
     /// After the peer's relation, before its policy.
     attributes: PathAttributes,
     next_hop: NextHop,
+    family: Family,
     peer: PeerId,
     /// What the path keeps when the policy changes nothing; one reference is held.
     plain: AttrId,
@@ -39,7 +42,7 @@ impl Rib {
         peer_id: PeerId,
         (received, judged): (AttrId, Received),
         attributes: &PathAttributes,
-        next_hop: NextHop,
+        (family, next_hop): (Family, NextHop),
         out: &mut Vec<Output>,
     ) -> Import {
         let chain = self.peers.get(peer_id).map(|p| p.up.import.clone());
@@ -61,6 +64,7 @@ impl Rib {
             chain,
             attributes,
             next_hop,
+            family,
             peer: peer_id,
             plain,
             flags,
@@ -80,10 +84,7 @@ impl Rib {
             next_hop: Some(import.next_hop),
             peer: up.map(|up| &*up.name),
             source: PolicySource::Learned,
-            family: match import.next_hop {
-                NextHop::V4(_) => bgp_wire::Family::Ipv4Unicast,
-                NextHop::V6 { .. } => bgp_wire::Family::Ipv6Unicast,
-            },
+            family: import.family,
             local_as: up.map_or(self.config.local_as, |up| up.local_as),
         }
     }
@@ -118,7 +119,9 @@ impl Rib {
             .attributes
             .unwrap_or_else(|| import.attributes.clone());
         let next_hop = match changed.next_hop {
-            Some(NextHopChange::Address(address)) => address_as_next_hop(address, import.next_hop),
+            Some(NextHopChange::Address(address)) => {
+                next_hop_of(address, import.family, import.next_hop)
+            }
             Some(NextHopChange::Own | NextHopChange::Keep) | None => import.next_hop,
         };
         let attrs = self.intern(&attributes, next_hop, out);
@@ -146,7 +149,7 @@ impl Rib {
             return;
         };
         let (before, prefix) = (entry.best_path().copied(), entry.prefix);
-        let family = slot(self.tables[table].key.1);
+        let family = self.tables[table].key.1;
         let mut changed: SmallVec<[(Path, Path); 1]> = SmallVec::new();
         for i in 0..entry.paths.len() {
             let Some(path) = self.tables[table]
@@ -170,7 +173,8 @@ impl Rib {
                 up.relation.receive(&attributes, up.local_as, up.remote_as)
             });
             let received = (path.received, judged.unwrap_or(Received::Same));
-            let mut import = self.import_of(path.peer, received, &attributes, next_hop, out);
+            let mut import =
+                self.import_of(path.peer, received, &attributes, (family, next_hop), out);
             let (attrs, mut flags) = self.let_in(&mut import, &prefix, out);
             self.attrs.retain(attrs);
             self.end_import(import, out);
@@ -187,7 +191,7 @@ impl Rib {
                     self.changes.note(prefix, path.peer, path.path_id);
                 }
                 if let Some(peer) = self.peers.get_mut(path.peer) {
-                    let accepted = &mut peer.accepted[family];
+                    let accepted = &mut peer.accepted[slot(family)];
                     *accepted = *accepted + u64::from(kept.flags.accepted())
                         - u64::from(path.flags.accepted());
                 }
@@ -201,11 +205,11 @@ impl Rib {
     }
 }
 
-/// An address of the family of the next hop that it replaces; another one leaves that as it is.
-fn address_as_next_hop(address: std::net::IpAddr, received: NextHop) -> NextHop {
+/// The address that a policy names, where routes of this family can have it; where not, what it would replace.
+fn next_hop_of(address: IpAddr, family: Family, received: NextHop) -> NextHop {
     match (address, received) {
-        (std::net::IpAddr::V4(v4), NextHop::V4(_)) => NextHop::V4(v4),
-        (std::net::IpAddr::V6(global), NextHop::V6 { .. }) => NextHop::V6 {
+        (IpAddr::V4(v4), _) if family == Family::Ipv4Unicast => NextHop::V4(v4),
+        (IpAddr::V6(global), NextHop::V6 { .. }) => NextHop::V6 {
             global,
             link_local: None,
         },

@@ -81,7 +81,7 @@ impl Rib {
         let table = self.table_of(key);
         let received = self.intern(attributes, next_hop, out);
         let judged = (received, judged);
-        let mut import = self.import_of(peer_id, judged, attributes, next_hop, out);
+        let mut import = self.import_of(peer_id, judged, attributes, (key.1, next_hop), out);
         let (mut rejected, mut is_loop) = (0, false);
         for batch in announced.chunks(LOOKUPS) {
             let known = self.tables[table].table.find_all(batch);

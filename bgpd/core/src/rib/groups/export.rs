@@ -319,10 +319,15 @@ impl Exporter<'_> {
     fn named(&mut self, address: IpAddr) -> Option<NextHopId> {
         let next_hop = match (address, self.group.key.table.1) {
             (IpAddr::V4(v4), Family::Ipv4Unicast) => NextHop::V4(v4),
-            (IpAddr::V6(global), Family::Ipv6Unicast) => NextHop::V6 {
-                global,
-                link_local: None,
-            },
+            // For IPv4 routes only where the peer takes it (RFC 8950).
+            (IpAddr::V6(global), family)
+                if family == Family::Ipv6Unicast || self.group.key.encode.extended_next_hop =>
+            {
+                NextHop::V6 {
+                    global,
+                    link_local: None,
+                }
+            }
             _ => return None,
         };
         Some(self.next_hops.intern_untracked(next_hop))

@@ -141,7 +141,7 @@ impl Bench {
             ebgp: false,
             add_path: [false; 2],
             families: [true; 2],
-            extended_next_hop: false,
+            extended_next_hop: true,
         };
         *self.messages.entry(session).or_default() += 1;
         let mut bytes = message.bytes.to_vec();

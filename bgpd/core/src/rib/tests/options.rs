@@ -391,3 +391,59 @@ fn a_declared_route_says_what_was_declared() {
     bench.event(Event::Local(T, vec![(prefix(1), plain)]));
     assert_eq!(said(&bench, 2), (None, Some(100), vec![]));
 }
+
+/// RFC 8950: IPv4 routes by way of IPv6, to those who take that.
+#[test]
+fn ipv6_next_hops_of_ipv4_routes() {
+    let via: NextHop = NextHop::V6 {
+        global: "2001:db8::9".parse().unwrap(),
+        link_local: None,
+    };
+    let own = NextHop::V6 {
+        global: "2001:db8::1".parse().unwrap(),
+        link_local: None,
+    };
+    let takes = |session, remote_as| {
+        let plain = up(session, remote_as);
+        PeerUp {
+            encode: EncodeContext {
+                extended_next_hop: true,
+                ..encode()
+            },
+            next_hop_self: [Some(own); 2],
+            ..plain
+        }
+    };
+    let mut bench = Bench::with(true);
+    let named = super::relations::policy(serde_json::json!({
+        "rules": [
+            {"match": {"communities": ["65000:4"]}, "set": {"nextHop": "192.0.2.77"}, "action": "accept"},
+            {"match": {"families": ["ipv4-unicast"]}, "action": "accept"},
+        ],
+    }));
+    bench.up(PeerUp {
+        import: named,
+        ..takes(1, 65001)
+    });
+    bench.up(takes(2, 65002));
+    bench.up(takes(3, 65000));
+    bench.up(up(4, 65000));
+    bench.up(up(5, 65005));
+    bench.announce(1, &[prefix(1)], &attributes(&[65001], None), via);
+    assert_eq!(bench.fib[&prefix(1)], via, "an IPv4 route all the same");
+    let placeholder = NextHop::V6 {
+        global: "707:707:707:707:707:707:707:707".parse().unwrap(),
+        link_local: None,
+    };
+    assert_eq!(bench.sent[&2][&prefix(1)].1, placeholder, "ours");
+    assert_eq!(bench.sent[&3][&prefix(1)].1, via, "stays inside the AS");
+    assert!(!bench.has(4, &prefix(1)), "takes no IPv6 next hop");
+    let placeholder = NextHop::V4(Ipv4Addr::new(7, 7, 7, 7));
+    assert_eq!(bench.sent[&5][&prefix(1)].1, placeholder);
+    let mut marked = AttributeEditor::new(Origin::Igp);
+    marked.set_as_path_sequence(&[65001]);
+    marked.add_community(65000 << 16 | 4);
+    bench.announce(1, &[prefix(1)], &marked.build(), via);
+    assert_eq!(bench.fib[&prefix(1)], next_hop(77), "a policy's");
+    assert_eq!(bench.sent[&4][&prefix(1)].1, next_hop(77));
+}
