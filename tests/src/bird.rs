@@ -54,6 +54,17 @@ impl Bird {
             .args(line.split_whitespace()))
     }
 
+    /// Replaces the configuration.
+    ///
+    /// # Errors
+    /// When BIRD does not take it.
+    pub fn configure(&self, config: &str) -> Result<()> {
+        std::fs::write(self.socket.with_extension("conf"), config)?;
+        let answer = self.cli("configure")?;
+        ensure!(answer.contains("Reconfigur"), "configure: {answer}");
+        Ok(())
+    }
+
     /// Succeeds when the answer to `line` holds all of `words`.
     ///
     /// # Errors

@@ -50,6 +50,13 @@ impl Three {
         speaker.reload(&config(peers, NETWORKS)).unwrap();
     }
 
+    /// Other lines of `[bgp]`, and other peers.
+    pub(crate) fn reload_with(speaker: &Bgpd, bgp: &str, peers: &str) {
+        speaker
+            .reload(&config(&format!("{bgp}\n{peers}"), NETWORKS))
+            .unwrap();
+    }
+
     pub(crate) fn left_bird(&self, config: &str) -> Bird {
         Bird::start(&self.left.peer, self.left.dir(), config).unwrap()
     }
@@ -146,6 +153,12 @@ router bgp {asn}
     )
 }
 
+/// Waits until this holds.
+#[track_caller]
+pub(crate) fn soon(what: &str, check: impl FnMut() -> Result<(), String>) {
+    eventually(SOON, what, check);
+}
+
 /// Waits until BIRD's answer about a prefix holds all of `words`.
 #[track_caller]
 pub(crate) fn bird_has(bird: &Bird, prefix: &str, words: &[&str]) {
@@ -160,14 +173,14 @@ pub(crate) fn bird_lacks(bird: &Bird, prefix: &str) -> Result<(), String> {
     (!answer.contains(prefix)).then_some(()).ok_or(answer)
 }
 
-/// Waits until FRR's only path to a prefix has these values, by JSON pointer.
+/// Waits until FRR's only path to a prefix has these values, by JSON pointer; null: it has none.
 #[track_caller]
 pub(crate) fn frr_has(frr: &Frr, prefix: &str, expected: &[(&str, Value)]) {
     eventually(SOON, &format!("FRR has {prefix} with {expected:?}"), || {
         let answer = frr_path(frr, prefix)?;
         let same = expected
             .iter()
-            .all(|(pointer, value)| answer.pointer(pointer) == Some(value));
+            .all(|(pointer, value)| answer.pointer(pointer).unwrap_or(&Value::Null) == value);
         same.then_some(()).ok_or_else(|| answer.to_string())
     });
 }

@@ -1,0 +1,58 @@
+//! MULTI_EXIT_DISC between two neighbouring ASes, and from policies.
+
+use serde_json::json;
+
+use crate::three::{LEFT, Three, bird, frr, frr_has, ours};
+
+const VIA_LEFT: (&str, &str) = (LEFT, "via 10.99.0.2 dev eth0");
+const VIA_RIGHT: (&str, &str) = (LEFT, "via 10.98.0.2 dev eth1");
+
+/// The right router has the lower identifier, the left one the better MED.
+fn check(left_filter: &str, right_filter: &str, options: &str, expected: (&str, &str)) {
+    let three = Three::new();
+    let _left = three.left_bird(&bird("left", 65002, &[LEFT], "", left_filter));
+    let _right = three.right_bird(&bird("right", 65003, &[LEFT], "", right_filter));
+    let peers = ours("left", 65002, "") + &ours("right", 65003, "");
+    let speaker = three.speaker(&peers);
+    three.left.kernel_has(&[VIA_RIGHT]);
+    Three::reload_with(&speaker, options, &peers);
+    three.left.kernel_has(&[expected]);
+    Three::reload(&speaker, &peers);
+    three.left.kernel_has(&[VIA_RIGHT]);
+    assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
+#[test]
+fn meds_of_different_ases_are_compared_when_asked() {
+    check(
+        "bgp_med = 5;",
+        "bgp_med = 10;",
+        "alwaysCompareMed = true",
+        VIA_LEFT,
+    );
+}
+
+#[test]
+fn a_missing_med_is_the_worst_when_asked() {
+    let both = "alwaysCompareMed = true\nmissingMedAsWorst = true";
+    check("bgp_med = 5;", "unset(bgp_med);", both, VIA_LEFT);
+}
+
+/// Another AS's MED is not passed on; a policy's is, even when it is the same.
+#[test]
+fn a_policy_sends_its_own_med() {
+    let three = Three::new();
+    let _left = three.left_bird(&bird("left", 65002, &[LEFT], "", "bgp_med = 7;"));
+    let right = three.right_frr(&frr(65003, &[], ""));
+    let left = ours("left", 65002, "");
+    let speaker = three.speaker(&(left.clone() + &ours("right", 65003, "")));
+    frr_has(
+        &right,
+        LEFT,
+        &[("/metric", json!(null)), ("/valid", json!(true))],
+    );
+    let sets = ours("right", 65003, "exportPolicies = [\"med\"]")
+        + "[policies.med]\nrules = [{ set = { med = 7 }, action = \"accept\" }]\n";
+    Three::reload(&speaker, &(left + &sets));
+    frr_has(&right, LEFT, &[("/metric", json!(7))]);
+}
