@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use roadbed_api::Problems;
-use roadbed_api::agent::{BgpPeer, PeerReport};
+use roadbed_api::agent::{BgpPeer, BmpStationReport, PeerReport};
 use roadbed_api::kinds::DEFAULT_BGP_PORT;
 use roadbed_bgpd::config::{Router, clashes, contradictions, seed, sessions};
 use roadbed_bgpd::{
@@ -29,6 +29,7 @@ enum Question {
     Peers(oneshot::Sender<Vec<BgpPeer>>),
     Look(oneshot::Sender<Option<Looking>>),
     Paths(oneshot::Sender<Vec<PathView>>),
+    Stations(oneshot::Sender<Vec<BmpStationReport>>),
     Identity(oneshot::Sender<Identity>),
     Stop(oneshot::Sender<()>),
 }
@@ -66,6 +67,11 @@ impl Bgp {
     /// Every peer of this node.
     pub async fn peers_at_length(&self) -> Vec<BgpPeer> {
         self.ask(Question::Peers).await
+    }
+
+    /// Every BMP station of this node.
+    pub async fn stations(&self) -> Vec<BmpStationReport> {
+        self.ask(Question::Stations).await
     }
 
     /// Looks into the RIB, once the speaker runs.
@@ -168,6 +174,10 @@ impl Task {
                     None => Vec::new(),
                 };
                 drop(reply.send(reports));
+            }
+            Question::Stations(reply) => {
+                let stations = self.speaker.as_ref().map(Speaker::stations);
+                drop(reply.send(stations.unwrap_or_default()));
             }
             Question::Look(reply) => drop(reply.send(self.speaker.as_ref().map(Speaker::looking))),
             Question::Paths(reply) => {
@@ -317,6 +327,11 @@ fn speaker_config(
         },
         prefsrc: config.prefsrc(),
         install_routes: true,
+        stations: bgp
+            .iter()
+            .flat_map(|b| &b.bmp)
+            .map(|(name, station)| (name.clone(), station.into()))
+            .collect(),
     };
     (speaker, problems)
 }

@@ -15,6 +15,7 @@
 //! The RIB thread never waits for a task: to sessions it sends what they permitted, to the kernel task what fits. So
 //! the sends that do wait (session → RIB, kernel → RIB) cannot close a circle.
 
+mod bmp;
 pub mod config;
 mod kernel;
 mod listener;
@@ -26,6 +27,7 @@ mod session;
 mod speaker;
 mod transport;
 
+pub use bmp::StationConfig;
 pub use listener::ListenError;
 pub use look::{Dump, Looking, Routes};
 pub use range::RangeConfig;

@@ -12,8 +12,11 @@ use bgp_core::rib::{
 use bgp_wire::NextHop;
 use ipnet::IpNet;
 use std::collections::HashMap;
+use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+
+use crate::bmp::{Ending, Feed, Monitored, Question};
 
 /// Events that may wait for the thread.
 const QUEUE: usize = 1024;
@@ -30,7 +33,15 @@ pub(crate) enum RibMessage {
     /// An event for the RIB.
     Event(Event),
     /// A session is Established; its UPDATEs go to this queue, whose length the session's permits bound.
-    Up(Box<PeerUp>, mpsc::UnboundedSender<OutMessage>),
+    Up(
+        Box<PeerUp>,
+        mpsc::UnboundedSender<OutMessage>,
+        Arc<Monitored>,
+    ),
+    /// How a session ended; its PeerDown follows.
+    Ended(SessionId, Ending),
+    /// What a BMP station asks.
+    Monitoring(Question),
     /// The kernel task has room again.
     KernelReady,
     /// What is known of a table.
@@ -118,6 +129,7 @@ pub(crate) fn start(
                 rib: Rib::new(config),
                 started: Instant::now(),
                 sessions: HashMap::new(),
+                feed: Feed::default(),
                 kernel,
                 routes: HashMap::new(),
                 next_hops: HashMap::new(),
@@ -132,6 +144,8 @@ struct RibThread {
     rib: Rib,
     started: Instant,
     sessions: HashMap<SessionId, mpsc::UnboundedSender<OutMessage>>,
+    /// What BMP stations hear.
+    feed: Feed,
     kernel: mpsc::Sender<KernelBatch>,
     /// Not handed to the kernel task yet: the latest word on each prefix.
     routes: HashMap<IpNet, FibChange>,
@@ -162,6 +176,7 @@ impl RibThread {
             }
             more = self.rib.work(&mut out);
             self.dispatch(&mut out, more);
+            self.feed.attend(&mut self.rib);
         }
     }
 
@@ -196,9 +211,15 @@ impl RibThread {
                 if let Event::PeerDown(session, _) = &event {
                     self.sessions.remove(session);
                 }
+                if let Event::EndOfRib(session, family) = &event {
+                    self.feed.end_of_rib(*session, *family);
+                }
                 self.rib.handle(now, event, out);
             }
-            RibMessage::Up(up, queue) => {
+            RibMessage::Ended(session, how) => self.feed.ended(session, how),
+            RibMessage::Monitoring(question) => self.feed.answer(&mut self.rib, now, question),
+            RibMessage::Up(up, queue, monitored) => {
+                self.feed.up(monitored);
                 self.sessions.insert(up.session, queue);
                 self.rib.handle(now, Event::PeerUp(up), out);
             }

@@ -10,7 +10,7 @@ use bgp_core::fsm::PeerSettings;
 use bgp_core::policy::{Chain, ImportContext, RouteSource};
 use bgp_core::rib::{Event, Originated, PathView, Relation, RibConfig, TableId};
 use ipnet::IpNet;
-use roadbed_api::agent::{BgpPeer, FamilyCounts, PeerReport};
+use roadbed_api::agent::{BgpPeer, BmpStationReport, FamilyCounts, PeerReport};
 use roadbed_api::kinds::AddressFamily;
 use roadbed_fib::{FibEvents, FibHandle, Source};
 use thiserror::Error;
@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::bmp::{StationConfig, Stations};
 use crate::kernel::{KernelConfig, KernelTask};
 use crate::listener::{self, ACCEPT_QUEUE, Admission, ListenError};
 use crate::look::Looking;
@@ -62,6 +63,8 @@ pub struct SpeakerConfig {
     pub prefsrc: [Option<IpAddr>; 2],
     /// Whether learned routes go to the kernel.
     pub install_routes: bool,
+    /// By name: who is told about sessions and routes.
+    pub stations: BTreeMap<String, StationConfig>,
 }
 
 /// One peer, resolved.
@@ -140,6 +143,7 @@ pub struct Speaker {
     rib: RibHandle,
     peers: BTreeMap<String, Running>,
     ranges: BTreeMap<String, RunningRange>,
+    stations: Stations,
     originated: HashMap<IpNet, RouteSource>,
     import: ImportContext,
     admission: watch::Sender<Admission>,
@@ -198,6 +202,7 @@ impl Speaker {
                 session_ids: Arc::new(AtomicU64::new(1)),
             },
             options,
+            stations: Stations::new(rib.clone()),
             rib,
             peers: BTreeMap::new(),
             ranges: BTreeMap::new(),
@@ -254,6 +259,7 @@ impl Speaker {
                 drop(running.commands.send(Command::Remove).await);
             }
         }
+        self.stations.configure(config.stations);
         self.configure_ranges(config.ranges).await;
         let mut peers = self.admission.borrow().peers.clone();
         peers.retain(|address, _| self.peers.values().any(|p| p.config.address == *address));
@@ -395,6 +401,11 @@ impl Speaker {
         Looking::new(self.rib.clone(), options.local_as, options.router_id)
     }
 
+    /// What is known of every BMP station, in the order of their names.
+    pub fn stations(&self) -> Vec<BmpStationReport> {
+        self.stations.reports()
+    }
+
     /// What is known of every peer in short; see [`Speaker::peers`].
     pub async fn reports(&self) -> Vec<PeerReport> {
         let peers = self.peers().await;
@@ -520,6 +531,8 @@ impl Speaker {
         if tokio::time::timeout(STOP_DEADLINE, all).await.is_err() {
             tracing::warn!("some sessions did not end in time");
         }
+        // After the sessions, so that collectors hear how they ended.
+        self.stations.stop(message).await;
     }
 }
 

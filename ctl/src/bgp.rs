@@ -1,4 +1,4 @@
-//! `bgp peers`, `peer`, `rib`, `routes`, `dump`: what the agent's speaker shows. Asks the agent's socket and nothing
+//! `bgp peers`, `peer`, `rib`, `routes`, `bmp`, `dump`: what the agent's speaker shows. Asks the agent's socket and nothing
 //! else; `dump` writes one file.
 
 use std::fs::{self, File};
@@ -9,7 +9,8 @@ use std::time::Duration;
 use clap::Args;
 use ipnet::IpNet;
 use roadbed_api::agent::{
-    BGP_DUMP, BGP_PEERS, BgpPeer, BgpPeers, BgpRoute, RibQuery, bgp_peer_path,
+    BGP_BMP, BGP_DUMP, BGP_PEERS, BgpPeer, BgpPeers, BgpRoute, BmpStations, RibQuery,
+    bgp_peer_path,
 };
 use roadbed_client::AgentClient;
 use serde::Serialize;
@@ -65,6 +66,14 @@ pub fn peers(agent: &AgentClient) -> Result<BgpPeers, CtlError> {
 /// When the agent does not answer, or knows no such peer.
 pub fn peer(agent: &AgentClient, name: &str) -> Result<BgpPeer, CtlError> {
     Ok(agent.get(&bgp_peer_path(name))?)
+}
+
+/// All BMP stations.
+///
+/// # Errors
+/// When the agent does not answer.
+pub fn stations(agent: &AgentClient) -> Result<BmpStations, CtlError> {
+    Ok(agent.get(BGP_BMP)?)
 }
 
 /// Routes, all or near a prefix.

@@ -226,6 +226,9 @@ pub enum Bgp {
         #[command(flatten)]
         sides: Sides,
     },
+    /// BMP stations (RFC 7854): which collectors are told what, and how far they are
+    #[command(after_help = "-o wide adds connections, octets and the last error.")]
+    Bmp,
     /// The RIB as an MRT file (RFC 6396), for bgpdump and the like
     #[command(after_help = DUMP_EXAMPLES)]
     Dump {

@@ -87,6 +87,7 @@ fn dispatch(cli: Cli, name: &str, out: &mut dyn Write) -> Result<(), CtlError> {
         Command::Bgp(Bgp::Routes { prefix, sides }) => {
             bgp_routes(&global, Some(prefix), &sides, out)
         }
+        Command::Bgp(Bgp::Bmp) => bgp_stations(&global, out),
         Command::Bgp(Bgp::Dump { file }) => bgp_dump(&global, &file, out),
         Command::Bgp(Bgp::Policy(Policy::Test(what))) => policy_test(&global, &what, out),
         Command::Pods => pods(&global, out),
@@ -246,6 +247,18 @@ fn bgp_routes(
         global.output,
         &report,
         |wide| render::bgp_routes(&report.routes, sides.side(), wide),
+        names,
+        out,
+    )
+}
+
+fn bgp_stations(global: &Global, out: &mut dyn Write) -> Result<(), CtlError> {
+    let report = bgp::stations(&agent(global))?;
+    let names = || report.stations.iter().map(|s| s.name.clone()).collect();
+    show(
+        global.output,
+        &report,
+        |wide| render::bmp_stations(&report.stations, wide),
         names,
         out,
     )

@@ -8,7 +8,9 @@ use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
-use roadbed_api::agent::{ApiError, BgpPeer, BgpPeers, BgpRoute, ErrorCode, RibQuery};
+use roadbed_api::agent::{
+    ApiError, BgpPeer, BgpPeers, BgpRoute, BmpStations, ErrorCode, RibQuery,
+};
 use roadbed_bgpd::{Looking, RibClosed, RouteQuery, Side};
 
 use super::{App, Failure, Shared};
@@ -17,6 +19,13 @@ pub(super) async fn peers(State(app): Shared) -> Json<BgpPeers> {
     Json(BgpPeers {
         node: app.config.node.clone(),
         peers: app.bgp.peers_at_length().await,
+    })
+}
+
+pub(super) async fn stations(State(app): Shared) -> Json<BmpStations> {
+    Json(BmpStations {
+        node: app.config.node.clone(),
+        stations: app.bgp.stations().await,
     })
 }
 

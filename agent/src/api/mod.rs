@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use roadbed_api::agent::{
-    ApiError, AttachmentKey, AttachmentList, BGP_DUMP, BGP_PEERS, BGP_RIB, CommitRequest,
+    ApiError, AttachmentKey, AttachmentList, BGP_BMP, BGP_DUMP, BGP_PEERS, BGP_RIB, CommitRequest,
     ErrorCode, IpamReport, NodeStatus, Probe, Released, Reservation, ReserveRequest, RouteReport,
 };
 use roadbed_fib::FibHandle;
@@ -136,6 +136,7 @@ pub async fn serve(
         .route("/v1/bgp/peers/{name}", get(look::peer))
         .route(BGP_RIB, get(look::rib))
         .route(BGP_DUMP, get(look::dump))
+        .route(BGP_BMP, get(look::stations))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/converged", get(converged))

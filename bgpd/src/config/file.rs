@@ -3,6 +3,7 @@
 //! | table | is |
 //! |---|---|
 //! | `[bgp]` | a `BGPConfig`'s spec; `asNumber` and `routerId` are required here |
+//! | `[bmp.NAME]` | an entry of its `bmp`, which is refused in `[bgp]` |
 //! | `[peers.NAME]` | a `BGPPeer`'s; `nodeSelector` is refused |
 //! | `[policies.NAME]` | a `BGPRoutePolicy`'s |
 //! | `[router]` | [`RouterConfig`] |
@@ -16,7 +17,8 @@ use bgp_core::policy::{ImportContext, PolicySet, RouteSource, compile};
 use ipnet::IpNet;
 use roadbed_api::document::{self, DocumentError, DocumentErrors, Node, Place, unknown_field};
 use roadbed_api::kinds::{
-    BUILTIN_POLICIES, BgpConfigSpec, BgpPeerSpec, BgpRoutePolicySpec, DEFAULT_BGP_PORT,
+    BUILTIN_POLICIES, BgpConfigSpec, BgpPeerSpec, BgpRoutePolicySpec, BmpStationSpec,
+    DEFAULT_BGP_PORT,
 };
 use roadbed_api::{Metadata, Problems, Resource, Spec};
 use serde::Deserialize;
@@ -33,7 +35,7 @@ const MAX_BYTES: u64 = 16 << 20;
 const MAX_PROBLEMS: usize = 100;
 
 /// Tables of the file.
-const TABLES: [&str; 4] = ["bgp", "peers", "policies", "router"];
+const TABLES: [&str; 5] = ["bgp", "bmp", "peers", "policies", "router"];
 
 /// What a router has beside its peers.
 #[derive(Clone, Debug, Deserialize)]
@@ -223,12 +225,16 @@ fn resolve(root: &Node, errors: &mut Errors<'_>) -> Option<Resolved> {
     let router: Option<RouterConfig> = errors.table(root, "router");
     let (policies, unread) = errors.named::<BgpRoutePolicySpec>(root, "policies");
     let (peers, _) = errors.named::<BgpPeerSpec>(root, "peers");
+    let (stations, _) = errors.named::<BmpStationSpec>(root, "bmp");
 
     let mut problems = Problems::new();
     if let Some(bgp) = &bgp {
         bgp.validate("bgp", &mut problems);
         if bgp.as_number.is_none() {
             problems.add("bgp.asNumber", "is missing: a router needs its own AS");
+        }
+        if !bgp.bmp.is_empty() {
+            problems.add("bgp.bmp", "is for clusters: write tables [bmp.NAME]");
         }
         if bgp.router_id.is_none() {
             problems.add(
@@ -244,6 +250,9 @@ fn resolve(root: &Node, errors: &mut Errors<'_>) -> Option<Resolved> {
                 format!("{prefix} has host bits set: write {}", prefix.trunc()),
             );
         }
+    }
+    for (name, station) in &stations {
+        station.validate(&format!("bmp.{name}"), &mut problems);
     }
     let policies = declared(policies, unread, &mut problems);
     let local_as = bgp.as_ref().and_then(|bgp| bgp.as_number);
@@ -279,6 +288,10 @@ fn resolve(root: &Node, errors: &mut Errors<'_>) -> Option<Resolved> {
             },
             prefsrc: [None, None],
             install_routes: networks.install_routes,
+            stations: stations
+                .iter()
+                .map(|(name, station)| (name.clone(), station.into()))
+                .collect(),
         },
         local: networks
             .networks

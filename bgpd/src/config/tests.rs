@@ -124,7 +124,7 @@ networks = ["10.1.0.1/24"]
 installroutes = false
 "#,
         &[
-            "1:1: colour: unknown field: known are bgp, peers, policies, router",
+            "1:1: colour: unknown field: known are bgp, bmp, peers, policies, router",
             "3:1: bgp.routerId: is missing: a router needs a BGP Identifier, usually its IPv4 loopback",
             "4:12: bgp.asNumber: AS 0 is reserved (RFC 7607): use 1 to 4294967294",
             "5:1: bgp.routerld: unknown field: did you mean routerId?",
@@ -428,6 +428,23 @@ fn wrong_ranges() {
         "[peers.x]\naddress = \"10.0.0.7\"\nasNumber = 1",
         &[
             "10:1: peers.x.password: is missing: the address is inside the listenRange of peer \"rack\", which has one",
+        ],
+    );
+}
+
+#[test]
+fn stations_have_tables_of_their_own() {
+    let station = "[bmp.noc]\naddress = \"192.0.2.9\"\nrouteMonitoring = \"both\"\nconnectRetrySeconds = 5\n";
+    let resolved = parse(&format!("{VALID}{station}"), "bgpd.toml").unwrap();
+    let noc = &resolved.config.stations["noc"];
+    assert_eq!(noc.collector.to_string(), "192.0.2.9:11019");
+    assert_eq!(noc.connect_retry.as_secs(), 5);
+    let wrong = station.replace("= 5", "= 721").replace("[bmp", "[bgp.bmp.x]\naddress = \"::1\"\n[bmp");
+    report(
+        &format!("{VALID}{wrong}"),
+        &[
+            "12:6: bgp.bmp: is for clusters: write tables [bmp.NAME]",
+            "17:23: bmp.noc.connectRetrySeconds: 721 is not 1 to 720",
         ],
     );
 }

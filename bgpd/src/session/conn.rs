@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bgp_core::fsm::ConnId;
 use bgp_wire::{DecodeError, MAX_MESSAGE_LEN, MessageType};
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -28,6 +28,8 @@ pub(super) struct Conn {
     read: BytesMut,
     /// Longest message that the peer may send; 4096 until the OPENs agree on more.
     pub(super) max_receive: usize,
+    /// The OPENs sent and received, headers included; empty until then.
+    pub(super) opens: [Bytes; 2],
     /// Being written, from `written` on.
     write: Vec<u8>,
     written: usize,
@@ -65,6 +67,7 @@ impl Conn {
             stream,
             read: BytesMut::with_capacity(READ_BUFFER),
             max_receive: MAX_MESSAGE_LEN,
+            opens: [Bytes::new(), Bytes::new()],
             write: Vec::new(),
             written: 0,
             updates_in_write: 0,
@@ -128,6 +131,9 @@ impl Conn {
         };
         let (kind, len) = (frame.kind, frame.len);
         let mut message = self.read.split_to(len);
+        if kind == MessageType::Open {
+            self.opens[1] = Bytes::copy_from_slice(&message);
+        }
         message.advance(bgp_wire::HEADER_LEN);
         Ok(Some((kind, message)))
     }

@@ -5,6 +5,7 @@
 
 mod conn;
 mod limits;
+mod monitored;
 mod receive;
 mod report;
 mod routes;
@@ -30,6 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::bmp::{Ending, Monitored};
 use crate::rib_thread::{RibHandle, RibMessage};
 use crate::speaker::PeerConfig;
 use conn::Conn;
@@ -77,6 +79,9 @@ struct Up {
     next_hops: [Option<NextHop>; 2],
     /// UPDATEs written since the last permit.
     to_permit: u32,
+    monitored: Arc<Monitored>,
+    /// The NOTIFICATION that we sent.
+    last_words: Option<Notification>,
 }
 
 /// A session on its way up: our own addresses on its link are being looked up.
@@ -327,6 +332,7 @@ impl Session {
                 self.dialling = Some((conn, AbortOnDropHandle::new(task)));
             }
             Output::Send { conn, message } => {
+                self.note(conn, &message);
                 if let Some(found) = self.conn_mut(conn) {
                     message.encode(found.urgent());
                     self.write_to(conn);
@@ -375,6 +381,9 @@ impl Session {
                 self.starting = None;
                 self.counting.forget();
                 if let Some(up) = self.up.take() {
+                    let ending = Ending::new(&reason, up.last_words);
+                    self.to_rib
+                        .push_back(RibMessage::Ended(up.session, ending));
                     self.to_rib.push_back(RibMessage::Event(Event::PeerDown(
                         up.session,
                         PeerDown::Purge,
@@ -507,7 +516,9 @@ impl Session {
             export: self.config.export.clone(),
             relation: with_negotiated(self.config.relation.clone(), &negotiated),
         };
-        self.to_rib.push_back(RibMessage::Up(Box::new(up), sender));
+        let monitored = Arc::new(self.monitored(&up, (local, remote), conn, &negotiated));
+        let up = RibMessage::Up(Box::new(up), sender, monitored.clone());
+        self.to_rib.push_back(up);
         self.to_rib
             .push_back(RibMessage::Event(Event::Permit(session, PERMITS)));
         self.counting.start(&self.config.limits);
@@ -518,6 +529,8 @@ impl Session {
             queue,
             next_hops,
             to_permit: 0,
+            monitored,
+            last_words: None,
         });
     }
 

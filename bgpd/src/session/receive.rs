@@ -2,7 +2,7 @@
 
 use bgp_core::fsm::{ConnId, Input};
 use bgp_core::rib::Event;
-use bgp_wire::{MessageType, Notification, Open, RouteRefresh};
+use bgp_wire::{MessageType, Notification, Open, RouteRefresh, Verdict};
 
 use super::conn::Conn;
 use super::routes::{self, Received, Translated};
@@ -140,6 +140,10 @@ impl Session {
         }
         match routes::translate(&update, &up.next_hops) {
             Translated::Routes(received) => {
+                if update.verdict == Verdict::TreatAsWithdraw {
+                    let prefixes = received.iter().map(Received::prefixes).sum();
+                    up.monitored.treated.count(prefixes);
+                }
                 batch.extend(received);
                 Input::Update { conn }
             }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use ipnet::IpNet;
-use roadbed_api::agent::{BgpPeer, BgpRoute, NextHopReport, RouteAttributes, RouteOrigin};
+use roadbed_api::agent::{
+    BgpPeer, BgpRoute, BmpStationReport, NextHopReport, RouteAttributes, RouteOrigin,
+};
 use roadbed_api::kinds::AddressFamily;
 
 use super::agent::{ESTABLISHED, origin};
@@ -82,6 +84,41 @@ pub fn bgp_peers(peers: &[BgpPeer], wide: bool) -> String {
         table.row(row);
     }
     table.text("No peers: this node speaks BGP with nobody (no BGPPeer selects it).")
+}
+
+/// BMP stations, one row each.
+pub fn bmp_stations(stations: &[BmpStationReport], wide: bool) -> String {
+    let mut header = vec![
+        "NAME",
+        "COLLECTOR",
+        "MONITORS",
+        "STATE",
+        "SINCE",
+        "MESSAGES",
+    ];
+    if wide {
+        header.extend(["CONNECTIONS", "OCTETS", "LAST ERROR"]);
+    }
+    let mut table = Columns::new(&header);
+    for station in stations {
+        let mut row = vec![
+            station.name.clone(),
+            station.collector.clone(),
+            station.route_monitoring.name().to_owned(),
+            station.state.clone(),
+            span(station.state_seconds),
+            station.messages.to_string(),
+        ];
+        if wide {
+            row.extend([
+                station.connected_count.to_string(),
+                station.octets.to_string(),
+                or_dash(station.last_error.as_ref()),
+            ]);
+        }
+        table.row(row);
+    }
+    table.text("No BMP stations: BGPConfig has none under bmp.")
 }
 
 /// One session, all of it.

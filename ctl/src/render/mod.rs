@@ -11,7 +11,7 @@ mod tests;
 use serde::Serialize;
 
 pub use agent::{IpamView, attachments, ipam, routes, status};
-pub use bgp::{RouteSide, bgp_peer, bgp_peers, bgp_routes};
+pub use bgp::{RouteSide, bgp_peer, bgp_peers, bgp_routes, bmp_stations};
 pub use resources::{names, resources, resources_json, resources_yaml};
 
 /// Pretty JSON with a newline at the end.

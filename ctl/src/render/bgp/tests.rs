@@ -240,3 +240,25 @@ PREFIX         FROM     NEXT HOP  AS PATH  PREF  MED  SENT  WHY
 ",
     );
 }
+
+#[test]
+fn stations_have_a_row_each() {
+    let station = BmpStationReport {
+        name: "noc".into(),
+        collector: "192.0.2.9:11019".into(),
+        route_monitoring: roadbed_api::kinds::RouteMonitoring::Both,
+        state: "synced".into(),
+        state_seconds: 192,
+        connected_count: 2,
+        messages: 77,
+        octets: 12345,
+        last_error: Some("closed by the collector".into()),
+    };
+    check(
+        &bmp_stations(std::slice::from_ref(&station), true),
+        "NAME  COLLECTOR        MONITORS  STATE   SINCE  MESSAGES  CONNECTIONS  OCTETS  LAST ERROR\n\
+         noc   192.0.2.9:11019  both      synced  3m12s  77        2            12345   closed by the collector\n",
+    );
+    let none = "No BMP stations: BGPConfig has none under bmp.\n";
+    check(&bmp_stations(&[], false), none);
+}
