@@ -137,6 +137,28 @@ fn event(rib: &mut Rib, event: Event, totals: &mut Totals) {
     totals.longest_event = totals.longest_event.max(begun.elapsed());
 }
 
+fn withdraw(message: &[u8]) -> FamilyUpdate {
+    let mut update = decode(message);
+    update.withdrawn = std::mem::take(&mut update.announced);
+    update.attributes = None;
+    update
+}
+
+/// Messages of one peer, as many per event as a session collects.
+fn updates(
+    rib: &mut Rib,
+    session: u64,
+    messages: &[Vec<u8>],
+    how: fn(&[u8]) -> FamilyUpdate,
+    totals: &mut Totals,
+) {
+    for chunk in messages.chunks(UPDATES_PER_EVENT) {
+        let updates = chunk.iter().map(|m| how(m)).collect();
+        event(rib, Event::Update(SessionId(session), updates), totals);
+        work(rib, totals);
+    }
+}
+
 fn memory(field: &str) -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with(field)).unwrap();
@@ -222,22 +244,26 @@ fn main() {
 
     totals = Totals::default();
     let begun = Instant::now();
-    for messages in input.iter().enumerate() {
-        let session = SessionId(messages.0 as u64 + 1);
-        for chunk in messages.1.chunks(UPDATES_PER_EVENT) {
-            let withdraw = |m: &Vec<u8>| {
-                let mut update = decode(m);
-                update.withdrawn = std::mem::take(&mut update.announced);
-                update.attributes = None;
-                update
-            };
-            event(
-                &mut rib,
-                Event::Update(session, chunk.iter().map(withdraw).collect()),
-                &mut totals,
-            );
-            work(&mut rib, &mut totals);
+    for round in 0..10 {
+        for (session, messages) in (1u64..).zip(&input) {
+            let tenth = messages.len() / 10;
+            let flapping = &messages[round * tenth..(round + 1) * tenth];
+            for how in [withdraw, decode] {
+                updates(&mut rib, session, flapping, how, &mut totals);
+            }
         }
+    }
+    println!(
+        "ten flaps of a tenth: {:.2} s with decoding; longest event {:?}, longest slice {:?}",
+        begun.elapsed().as_secs_f64(),
+        totals.longest_event,
+        totals.longest_slice,
+    );
+
+    totals = Totals::default();
+    let begun = Instant::now();
+    for (session, messages) in (1u64..).zip(&input) {
+        updates(&mut rib, session, messages, withdraw, &mut totals);
     }
     println!(
         "withdraw: {:.2} s with decoding; longest event {:?}, longest slice {:?}; {:?}",

@@ -15,6 +15,7 @@ pub(crate) struct AttrSet {
     pub(crate) attributes: PathAttributes,
     pub(crate) next_hop: NextHopId,
     refs: u32,
+    hash: u64,
 }
 
 pub(crate) struct AttrTable {
@@ -59,6 +60,7 @@ impl AttrTable {
             attributes: attributes.clone(),
             next_hop,
             refs: 1,
+            hash,
         };
         let id = match self.free.pop() {
             Some(id) => {
@@ -70,12 +72,10 @@ impl AttrTable {
                 AttrId((sets.len() - 1) as u32)
             }
         };
-        let (sets, hasher) = (&self.sets, &self.hasher);
-        self.index
-            .insert_unique(hash, id, |id| match &sets[id.index()] {
-                Some(set) => hasher.hash_one((set.attributes.as_bytes(), set.next_hop)),
-                None => 0,
-            });
+        let sets = &self.sets;
+        self.index.insert_unique(hash, id, |id| {
+            sets[id.index()].as_ref().map_or(0, |set| set.hash)
+        });
         (id, true)
     }
 
@@ -101,10 +101,7 @@ impl AttrTable {
         if set.refs > 0 {
             return None;
         }
-        let hash = self
-            .hasher
-            .hash_one((set.attributes.as_bytes(), set.next_hop));
-        let next_hop = set.next_hop;
+        let (hash, next_hop) = (set.hash, set.next_hop);
         if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
             entry.remove();
         }

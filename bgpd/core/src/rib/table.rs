@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use bgp_wire::Nlri;
 use foldhash::quality::FixedState;
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as TableEntry;
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
@@ -127,6 +128,8 @@ pub(crate) struct Table {
     free: Vec<PrefixId>,
     index: HashTable<PrefixId>,
     hasher: FixedState,
+    /// Found last by [`Table::find_all`].
+    last: PrefixId,
 }
 
 impl Table {
@@ -136,6 +139,7 @@ impl Table {
             free: Vec::new(),
             index: HashTable::new(),
             hasher: FixedState::with_seed(seed),
+            last: PrefixId(0),
         }
     }
 
@@ -148,40 +152,51 @@ impl Table {
             .copied()
     }
 
-    /// The ids of up to [`LOOKUPS`] prefixes.
-    pub(crate) fn find_all(&self, batch: &[Nlri]) -> SmallVec<[Option<PrefixId>; LOOKUPS]> {
-        batch.iter().map(|nlri| self.find(&nlri.prefix)).collect()
+    /// The ids of up to [`LOOKUPS`] prefixes. Ids are given in the order of arrival, and peers speak of prefixes in an
+    /// order of their own, again and again: the prefix after the last one is tried before the index, whose lines are
+    /// spread over memory.
+    pub(crate) fn find_all(&mut self, batch: &[Nlri]) -> SmallVec<[Option<PrefixId>; LOOKUPS]> {
+        let mut last = self.last;
+        let find = |nlri: &Nlri| {
+            let next = PrefixId(last.0.wrapping_add(1));
+            let found = match self.get(next) {
+                Some(entry) if entry.prefix == nlri.prefix => Some(next),
+                _ => self.find(&nlri.prefix),
+            };
+            last = found.unwrap_or(last);
+            found
+        };
+        let found = batch.iter().map(find).collect();
+        self.last = last;
+        found
     }
 
     /// The id of a prefix, made when it is new.
     pub(crate) fn id_of(&mut self, prefix: &IpNet) -> PrefixId {
-        if let Some(id) = self.find(prefix) {
-            return id;
-        }
-        let entry = Entry {
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        let prefix_of = |id: &PrefixId| entries[id.index()].as_ref().map(|e| &e.prefix);
+        let slot = self.index.entry(
+            hash_prefix(hasher, prefix),
+            |id| prefix_of(id) == Some(prefix),
+            |id| prefix_of(id).map_or(0, |prefix| hash_prefix(hasher, prefix)),
+        );
+        let vacant = match slot {
+            TableEntry::Occupied(known) => return *known.get(),
+            TableEntry::Vacant(vacant) => vacant,
+        };
+        let free = self.free.pop();
+        let id = free.unwrap_or(PrefixId(self.entries.len() as u32));
+        vacant.insert(id);
+        let entry = Some(Entry {
             prefix: *prefix,
             paths: SmallVec::new(),
             best: None,
             listed_empty: false,
-        };
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.entries[id.index()] = Some(entry);
-                id
-            }
-            None => {
-                self.entries.push(Some(entry));
-                PrefixId((self.entries.len() - 1) as u32)
-            }
-        };
-        let (entries, hasher) = (&self.entries, &self.hasher);
-        self.index
-            .insert_unique(hash_prefix(hasher, prefix), id, |id| {
-                match &entries[id.index()] {
-                    Some(entry) => hash_prefix(hasher, &entry.prefix),
-                    None => 0,
-                }
-            });
+        });
+        match free {
+            Some(id) => self.entries[id.index()] = entry,
+            None => self.entries.push(entry),
+        }
         id
     }
 
@@ -206,6 +221,11 @@ impl Table {
         }
         self.entries[id.index()] = None;
         self.free.push(id);
+    }
+
+    /// Prefixes in the table, those without paths included.
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
     }
 
     /// One past the highest id in use.

@@ -14,6 +14,10 @@ use crate::policy::{Chain, ImportContext};
 /// Prefixes that one slice looks at: about 1 ms at 200 ns each. In tests so few that every cursor takes many slices.
 const SLICE: u32 = if cfg!(test) { 4 } else { 4096 };
 
+/// Prefixes without paths that a table keeps, at the least; a quarter of all when that is more. What went comes back,
+/// mostly, and finds its place.
+const MAX_EMPTY: usize = if cfg!(test) { 2 } else { 4096 };
+
 /// What a cursor does with each prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
@@ -434,9 +438,11 @@ impl Rib {
         if !state.dirty.is_empty() {
             return true;
         }
-        if !state.empty.is_empty() && !self.groups.any_behind(state.key) {
-            let keep = state.empty.len().saturating_sub(SLICE as usize);
-            for id in state.empty.split_off(keep) {
+        let spare = MAX_EMPTY.max(state.table.len() / 4);
+        if state.empty.len() > spare && !self.groups.any_behind(state.key) {
+            let least = state.empty.len().saturating_sub(SLICE as usize);
+            let keep = spare.max(least);
+            for id in state.empty.split_off(keep).into_iter().rev() {
                 let Some(entry) = state.table.get_mut(id) else {
                     continue;
                 };
@@ -446,7 +452,7 @@ impl Rib {
                     self.groups.forget(state.key, id);
                 }
             }
-            return keep > 0;
+            return keep > spare;
         }
         false
     }
