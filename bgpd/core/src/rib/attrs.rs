@@ -86,6 +86,11 @@ impl AttrTable {
             .expect("an AttrId that is held has a set")
     }
 
+    /// Draws a set into the cache that is needed soon.
+    pub(crate) fn touch(&self, id: AttrId) {
+        std::hint::black_box(self.sets.get(id.index()).and_then(|set| Some(set.as_ref()?.refs)));
+    }
+
     pub(crate) fn retain(&mut self, id: AttrId) {
         if let Some(Some(set)) = self.sets.get_mut(id.index()) {
             set.refs += 1;

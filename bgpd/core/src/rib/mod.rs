@@ -254,8 +254,9 @@ struct TableState {
     dirty_bits: Vec<u64>,
     /// How many prefixes have a best path.
     chosen: u64,
-    /// Without paths: to be forgotten once no peer's walk may still have to withdraw them. Each at most once.
-    empty: Vec<PrefixId>,
+    /// Lost their last path, oldest first: to be forgotten when they are many and no peer's walk may still have to
+    /// withdraw them. Some may have one again. Each at most once.
+    empty: VecDeque<PrefixId>,
     aggregates: Aggregates,
 }
 
@@ -288,6 +289,8 @@ pub struct Rib {
     /// Default routes are there for exactly the groups that ask for one.
     defaults_checked: bool,
     now: u32,
+    /// Room for the lookups of an event.
+    known: Vec<Option<PrefixId>>,
 }
 
 impl Rib {
@@ -311,6 +314,7 @@ impl Rib {
             multipath: Multipath::OFF,
             defaults_checked: true,
             now: 0,
+            known: Vec::new(),
             config,
         }
     }
@@ -362,7 +366,7 @@ impl Rib {
                 dirty: VecDeque::new(),
                 dirty_bits: Vec::new(),
                 chosen: 0,
-                empty: Vec::new(),
+                empty: VecDeque::new(),
                 aggregates: Aggregates::default(),
             });
             self.tables.len() - 1
@@ -388,7 +392,7 @@ impl TableState {
         if let Some(entry) = self.table.get_mut(id)
             && !std::mem::replace(&mut entry.listed_empty, true)
         {
-            self.empty.push(id);
+            self.empty.push_back(id);
         }
     }
 

@@ -11,7 +11,6 @@ use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use super::ids::{AttrId, PeerId, PrefixId};
-use super::update::LOOKUPS;
 use crate::policy::RouteSource;
 
 /// One path to one prefix: 20 bytes.
@@ -152,23 +151,22 @@ impl Table {
             .copied()
     }
 
-    /// The ids of up to [`LOOKUPS`] prefixes. Ids are given in the order of arrival, and peers speak of prefixes in an
-    /// order of their own, again and again: the prefix after the last one is tried before the index, whose lines are
-    /// spread over memory.
-    pub(crate) fn find_all(&mut self, batch: &[Nlri]) -> SmallVec<[Option<PrefixId>; LOOKUPS]> {
+    /// Appends the ids of some prefixes. Ids are given in the order of arrival, and peers speak of prefixes in an order
+    /// of their own, again and again: the prefix after the last one is tried before the index, whose lines are spread
+    /// over memory.
+    pub(crate) fn find_all(&mut self, prefixes: &[Nlri], found: &mut Vec<Option<PrefixId>>) {
         let mut last = self.last;
         let find = |nlri: &Nlri| {
             let next = PrefixId(last.0.wrapping_add(1));
-            let found = match self.get(next) {
+            let id = match self.get(next) {
                 Some(entry) if entry.prefix == nlri.prefix => Some(next),
                 _ => self.find(&nlri.prefix),
             };
-            last = found.unwrap_or(last);
-            found
+            last = id.unwrap_or(last);
+            id
         };
-        let found = batch.iter().map(find).collect();
+        found.extend(prefixes.iter().map(find));
         self.last = last;
-        found
     }
 
     /// The id of a prefix, made when it is new.

@@ -14,9 +14,8 @@ use super::{FamilyUpdate, Output, Rib, TableIndex, TableKey};
 /// LOCAL_PREF of a route that carries none (a common default; RFC 4271 leaves it open).
 pub(super) const DEFAULT_LOCAL_PREF: u32 = 100;
 
-/// Prefixes looked up before any of them is changed: lookups that do not wait for each other overlap their cache
-/// misses. Ids stay valid meanwhile, since a prefix is only forgotten between events.
-pub(super) const LOOKUPS: usize = 32;
+/// Prefixes looked up together, or as many as one UPDATE has: few enough to be still in the cache when it is their turn.
+const LOOKUPS: usize = 256;
 
 /// Index of a family in per-family arrays.
 pub(super) fn slot(family: Family) -> usize {
@@ -33,27 +32,81 @@ impl Rib {
         families: &[FamilyUpdate],
         out: &mut Vec<Output>,
     ) {
-        let Some(peer_id) = self.peers.by_session(session) else {
+        let Some(peer) = self
+            .peers
+            .by_session(session)
+            .and_then(|id| Some((id, &self.peers.get(id)?.up)))
+        else {
             return;
         };
-        for update in families {
-            let Some(peer) = self.peers.get(peer_id) else {
-                return;
-            };
-            if !peer.up.families[slot(update.family)] {
-                continue;
+        let (peer_id, table_id, negotiated) = (peer.0, peer.1.table, peer.1.families);
+        let mut known = std::mem::take(&mut self.known);
+        let mut left = families;
+        while !left.is_empty() {
+            let mut prefixes = 0;
+            let together = left.iter().take_while(|update| {
+                let room = prefixes < LOOKUPS;
+                prefixes += update.withdrawn.len() + update.announced.len();
+                room
+            });
+            let (batch, rest) = left.split_at(together.count());
+            left = rest;
+            self.look_up(table_id, batch, &mut known);
+            let mut known = known.as_slice();
+            for update in batch {
+                let (withdrawn, announced);
+                (withdrawn, known) = known.split_at(update.withdrawn.len());
+                (announced, known) = known.split_at(update.announced.len());
+                if !negotiated[slot(update.family)] {
+                    continue;
+                }
+                let key = (table_id, update.family);
+                if !withdrawn.is_empty()
+                    && let Some(table) = self.find_table(key)
+                {
+                    self.withdraw_all(table, (&update.withdrawn, withdrawn), peer_id, out);
+                }
+                if let Some((attributes, next_hop)) = &update.attributes
+                    && !announced.is_empty()
+                {
+                    let route = (attributes, *next_hop);
+                    self.learn(key, peer_id, route, (&update.announced, announced), out);
+                }
             }
-            let key = (peer.up.table, update.family);
-            if !update.withdrawn.is_empty()
-                && let Some(table) = self.find_table(key)
-            {
-                self.withdraw_all(table, &update.withdrawn, peer_id, out);
+        }
+        self.known = known;
+    }
+
+    /// The ids of all prefixes of these updates, and their paths' attributes drawn near: lookups that do not wait for
+    /// each other overlap their cache misses. Ids stay valid until the event is done, since a prefix is only forgotten
+    /// between events; one that is not known yet may become so on the way.
+    fn look_up(
+        &mut self,
+        table: TableId,
+        updates: &[FamilyUpdate],
+        known: &mut Vec<Option<PrefixId>>,
+    ) {
+        known.clear();
+        for update in updates {
+            for nlri in [&update.withdrawn, &update.announced] {
+                match self.find_table((table, update.family)) {
+                    Some(table) => self.tables[table].table.find_all(nlri, known),
+                    None => known.resize(known.len() + nlri.len(), None),
+                }
             }
-            if let Some((attributes, next_hop)) = &update.attributes
-                && !update.announced.is_empty()
-            {
-                let route = (attributes, *next_hop);
-                self.learn(key, peer_id, route, &update.announced, out);
+        }
+        let mut before = AttrId::NONE;
+        let mut from = known.iter();
+        for update in updates {
+            let Some(table) = self.find_table((table, update.family)) else { return };
+            let table = &self.tables[table].table;
+            for id in from.by_ref().take(update.withdrawn.len() + update.announced.len()) {
+                if let Some(path) = id.and_then(|id| table.get(id)).and_then(|e| e.best_path())
+                    && path.attrs != before
+                {
+                    before = path.attrs;
+                    self.attrs.touch(path.attrs);
+                }
             }
         }
     }
@@ -64,7 +117,7 @@ impl Rib {
         key: TableKey,
         peer_id: PeerId,
         (attributes, next_hop): (&PathAttributes, NextHop),
-        announced: &[Nlri],
+        announced: (&[Nlri], &[Option<PrefixId>]),
         out: &mut Vec<Output>,
     ) {
         let Some(peer) = self.peers.get(peer_id) else {
@@ -83,15 +136,12 @@ impl Rib {
         let judged = (received, judged);
         let mut import = self.import_of(peer_id, judged, attributes, (key.1, next_hop), out);
         let (mut rejected, mut is_loop) = (0, false);
-        for batch in announced.chunks(LOOKUPS) {
-            let known = self.tables[table].table.find_all(batch);
-            for (nlri, known) in batch.iter().zip(known) {
-                let (attrs, flags) = self.let_in(&mut import, &nlri.prefix, out);
-                rejected += u32::from(flags.has(PathFlags::FILTERED));
-                is_loop |= flags.has(PathFlags::LOOP);
-                let route = (received, attrs);
-                self.announce(table, (nlri, known), peer_id, route, flags, out);
-            }
+        for (nlri, known) in announced.0.iter().zip(announced.1) {
+            let (attrs, flags) = self.let_in(&mut import, &nlri.prefix, out);
+            rejected += u32::from(flags.has(PathFlags::FILTERED));
+            is_loop |= flags.has(PathFlags::LOOP);
+            let route = (received, attrs);
+            self.announce(table, (nlri, *known), peer_id, route, flags, out);
         }
         self.count_import(peer_id, attributes, rejected, is_loop);
         self.end_import(import, out);
@@ -169,18 +219,18 @@ impl Rib {
     fn withdraw_all(
         &mut self,
         table: TableIndex,
-        withdrawn: &[Nlri],
+        withdrawn: (&[Nlri], &[Option<PrefixId>]),
         peer: PeerId,
         out: &mut Vec<Output>,
     ) {
-        for batch in withdrawn.chunks(LOOKUPS) {
-            let known = self.tables[table].table.find_all(batch);
-            for (nlri, id) in batch.iter().zip(known) {
-                let entry = id.and_then(|id| self.tables[table].table.get(id));
-                let path = entry.and_then(|entry| entry.position(peer, nlri.path_id));
-                if let (Some(id), Some(i)) = (id, path) {
-                    self.remove_path(table, id, i, out);
-                }
+        for (nlri, known) in withdrawn.0.iter().zip(withdrawn.1) {
+            let table_of = &self.tables[table].table;
+            // It may have become known on the way.
+            let id = known.or_else(|| table_of.find(&nlri.prefix));
+            let entry = id.and_then(|id| table_of.get(id));
+            let path = entry.and_then(|entry| entry.position(peer, nlri.path_id));
+            if let (Some(id), Some(i)) = (id, path) {
+                self.remove_path(table, id, i, out);
             }
         }
     }

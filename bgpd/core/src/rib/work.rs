@@ -438,22 +438,27 @@ impl Rib {
         if !state.dirty.is_empty() {
             return true;
         }
+        self.forget_empty(table)
+    }
+
+    /// Forgets prefixes that have been without paths for longest, when there are too many; whether more is to be done.
+    fn forget_empty(&mut self, table: TableIndex) -> bool {
+        let state = &mut self.tables[table];
         let spare = MAX_EMPTY.max(state.table.len() / 4);
-        if state.empty.len() > spare && !self.groups.any_behind(state.key) {
-            let least = state.empty.len().saturating_sub(SLICE as usize);
-            let keep = spare.max(least);
-            for id in state.empty.split_off(keep).into_iter().rev() {
-                let Some(entry) = state.table.get_mut(id) else {
-                    continue;
-                };
-                entry.listed_empty = false;
-                if entry.paths.is_empty() {
-                    state.table.remove(id);
-                    self.groups.forget(state.key, id);
-                }
-            }
-            return keep > spare;
+        let too_many = state.empty.len().saturating_sub(spare);
+        if too_many == 0 || self.groups.any_behind(state.key) {
+            return false;
         }
-        false
+        for id in state.empty.drain(..too_many.min(SLICE as usize)) {
+            let Some(entry) = state.table.get_mut(id) else {
+                continue;
+            };
+            entry.listed_empty = false;
+            if entry.paths.is_empty() {
+                state.table.remove(id);
+                self.groups.forget(state.key, id);
+            }
+        }
+        too_many > SLICE as usize
     }
 }
