@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use super::ids::{NextHopId, PeerId, PrefixId, TableId};
 use super::originate::path_id;
 use super::table::{Entry, PathFlags};
-use super::{Output, Rib, TableIndex, TableKey};
+use super::{Rib, TableIndex, TableKey};
 use crate::policy::RouteSource;
 
 /// A prefix to aggregate.
@@ -238,21 +238,21 @@ impl Rib {
     }
 
     /// Announces, changes and withdraws aggregates whose sums have changed.
-    pub(super) fn settle_aggregates(&mut self, out: &mut Vec<Output>) {
+    pub(super) fn settle_aggregates(&mut self) {
         for table in 0..self.tables.len() {
             if !self.tables[table].aggregates.counting {
                 for prefix in std::mem::take(&mut self.tables[table].aggregates.retired) {
-                    self.withdraw(table, &aggregate(prefix), PeerId::LOCAL, out);
+                    self.withdraw(table, &aggregate(prefix), PeerId::LOCAL);
                 }
             }
             // One that changes may change a larger one, and none changes a smaller one.
             while let Some(index) = self.tables[table].aggregates.stale.pop() {
-                self.settle_aggregate(table, index, out);
+                self.settle_aggregate(table, index);
             }
         }
     }
 
-    fn settle_aggregate(&mut self, table: TableIndex, index: usize, out: &mut Vec<Output>) {
+    fn settle_aggregate(&mut self, table: TableIndex, index: usize) {
         let state = &mut self.tables[table];
         let slot = &mut state.aggregates.slots[index];
         slot.stale = false;
@@ -269,17 +269,17 @@ impl Rib {
             return;
         }
         let Some(mut editor) = slot.sums.editor() else {
-            self.withdraw(table, &nlri, PeerId::LOCAL, out);
+            self.withdraw(table, &nlri, PeerId::LOCAL);
             return;
         };
         editor.set_aggregator(Some((self.config.local_as, self.config.router_id)));
         let (attrs, _) = self.attrs.intern(&editor.build(), NextHopId::SELF);
         if present == Some(attrs) {
-            self.release(attrs, out);
+            self.attrs.release(attrs);
             return;
         }
         let flags = PathFlags::local(RouteSource::Static);
-        self.originate(table, &nlri, attrs, flags, out);
+        self.originate(table, &nlri, attrs, flags);
     }
 }
 

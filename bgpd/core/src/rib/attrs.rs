@@ -1,7 +1,7 @@
 //! Interned attribute sets: one copy of equal attributes and next hop, whoever sent them.
 //!
-//! Owns the sets and their reference counts. A set is freed when the last path and the last announced
-//! route let go of it.
+//! Owns the sets and their reference counts. A set that the last path and the last announced route let go of is freed
+//! with the next [`AttrTable::bury`], all of them together.
 
 use std::hash::BuildHasher;
 
@@ -21,6 +21,8 @@ pub(crate) struct AttrSet {
 pub(crate) struct AttrTable {
     sets: Vec<Option<AttrSet>>,
     free: Vec<AttrId>,
+    /// Lost their last reference; some may have one again. What was revived and lost again is listed twice.
+    dying: Vec<AttrId>,
     index: HashTable<AttrId>,
     hasher: FixedState,
 }
@@ -31,6 +33,7 @@ impl AttrTable {
         Self {
             sets: Vec::new(),
             free: Vec::new(),
+            dying: Vec::new(),
             index: HashTable::new(),
             hasher: FixedState::with_seed(seed),
         }
@@ -88,7 +91,11 @@ impl AttrTable {
 
     /// Draws a set into the cache that is needed soon.
     pub(crate) fn touch(&self, id: AttrId) {
-        std::hint::black_box(self.sets.get(id.index()).and_then(|set| Some(set.as_ref()?.refs)));
+        std::hint::black_box(
+            self.sets
+                .get(id.index())
+                .and_then(|set| Some(set.as_ref()?.refs)),
+        );
     }
 
     pub(crate) fn retain(&mut self, id: AttrId) {
@@ -97,25 +104,45 @@ impl AttrTable {
         }
     }
 
-    /// Drops one reference; the next hop to release when that was the last.
-    #[must_use]
-    pub(crate) fn release(&mut self, id: AttrId) -> Option<NextHopId> {
-        let slot = self.sets.get_mut(id.index())?;
-        let set = slot.as_mut()?;
-        set.refs -= 1;
-        if set.refs > 0 {
-            return None;
+    /// Drops one reference.
+    pub(crate) fn release(&mut self, id: AttrId) {
+        if let Some(Some(set)) = self.sets.get_mut(id.index()) {
+            set.refs -= 1;
+            if set.refs == 0 {
+                self.dying.push(id);
+            }
         }
-        let (hash, next_hop) = (set.hash, set.next_hop);
-        if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
-            entry.remove();
-        }
-        *slot = None;
-        self.free.push(id);
-        Some(next_hop)
     }
 
-    /// How many distinct sets are held.
+    /// Frees the sets without references; calls `release` with the next hop of each.
+    pub(crate) fn bury(&mut self, mut release: impl FnMut(NextHopId)) {
+        let mut dying = std::mem::take(&mut self.dying);
+        for &id in &dying {
+            self.touch_index(id);
+        }
+        for id in dying.drain(..) {
+            let Some(slot) = self.sets.get_mut(id.index()) else {
+                continue;
+            };
+            let Some(set) = slot.take_if(|set| set.refs == 0) else {
+                continue;
+            };
+            if let Ok(entry) = self.index.find_entry(set.hash, |other| *other == id) {
+                entry.remove();
+            }
+            self.free.push(id);
+            release(set.next_hop);
+        }
+        self.dying = dying;
+    }
+
+    /// Draws a set's place in the index into the cache.
+    fn touch_index(&self, id: AttrId) {
+        let set = self.sets.get(id.index()).and_then(Option::as_ref);
+        std::hint::black_box(set.and_then(|set| self.index.find(set.hash, |other| *other == id)));
+    }
+
+    /// How many distinct sets there are.
     pub(crate) fn len(&self) -> usize {
         self.index.len()
     }

@@ -130,10 +130,10 @@ impl Rib {
     }
 
     /// Gives the import's references back.
-    pub(super) fn end_import(&mut self, import: Import, out: &mut Vec<Output>) {
-        self.release(import.plain, out);
+    pub(super) fn end_import(&mut self, import: Import) {
+        self.attrs.release(import.plain);
         for (_, attrs) in import.changed {
-            self.release(attrs, out);
+            self.attrs.release(attrs);
         }
     }
 
@@ -177,7 +177,7 @@ impl Rib {
                 self.import_of(path.peer, received, &attributes, (family, next_hop), out);
             let (attrs, mut flags) = self.let_in(&mut import, &prefix, out);
             self.attrs.retain(attrs);
-            self.end_import(import, out);
+            self.end_import(import);
             if let Some(kept) = self.tables[table]
                 .table
                 .get_mut(id)
@@ -196,7 +196,7 @@ impl Rib {
                         - u64::from(path.flags.accepted());
                 }
             }
-            self.release(path.attrs, out);
+            self.attrs.release(path.attrs);
         }
         self.reselect(table, id, before, false);
         for (old, new) in changed {

@@ -50,12 +50,12 @@ pub use adj_out::{
     Cursor, NoSession, NotSent, Received, Rejection, RouteDetail, RoutePage, RouteQuery, Sent,
     Side, Source,
 };
+pub use aggregate::Aggregate;
 pub use best::multipath::Multipath;
 pub use ids::{PeerId, SessionId, TableId};
 pub use monitor::{
     ImportCounters, MonitorPage, MonitoredPath, Overrun, ReaderId, Statistics, WalkCursor,
 };
-pub use aggregate::Aggregate;
 pub use nexthops::NextHopState;
 pub use originate::Originated;
 pub use relation::{DefaultOriginate, Migration, NextHopMode, Relation};
@@ -333,7 +333,7 @@ impl Rib {
             Event::RefreshBegin(session, family) => self.refresh_begin(session, family),
             Event::RefreshEnd(session, family) => self.refresh_end(session, family),
             Event::NextHops(states) => self.next_hops_changed(&states),
-            Event::Local(table, routes) => self.local(table, &routes, out),
+            Event::Local(table, routes) => self.local(table, &routes),
             Event::Aggregates(table, aggregates) => self.set_aggregates(table, aggregates),
             Event::ImportContext(context) => self.set_context(context),
             Event::Install(on) => self.set_install(on),
@@ -345,7 +345,8 @@ impl Rib {
             Event::Tick => {}
         }
         self.expire_retained();
-        self.check_defaults(out);
+        self.check_defaults();
+        self.bury(out);
     }
 
     /// When [`Event::Tick`] is due next, in seconds of the driver's clock.

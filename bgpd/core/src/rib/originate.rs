@@ -5,7 +5,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::ids::{AttrId, NextHopId, PeerId, TableId};
 use super::table::PathFlags;
-use super::{Output, Rib, TableIndex, TableKey};
+use super::{Rib, TableIndex, TableKey};
 use crate::policy::RouteSource;
 
 /// A route that this speaker originates.
@@ -37,12 +37,7 @@ pub(super) mod path_id {
 }
 
 impl Rib {
-    pub(super) fn local(
-        &mut self,
-        table: TableId,
-        routes: &[(IpNet, Option<Originated>)],
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn local(&mut self, table: TableId, routes: &[(IpNet, Option<Originated>)]) {
         let plain = self.own_attributes();
         for (prefix, route) in routes {
             let prefix = prefix.trunc();
@@ -52,7 +47,7 @@ impl Rib {
                 prefix,
             };
             let Some(route) = route else {
-                self.withdraw(index, &nlri, PeerId::LOCAL, out);
+                self.withdraw(index, &nlri, PeerId::LOCAL);
                 continue;
             };
             let attrs = match &route.attributes {
@@ -62,9 +57,9 @@ impl Rib {
                     plain
                 }
             };
-            self.originate(index, &nlri, attrs, PathFlags::local(route.source), out);
+            self.originate(index, &nlri, attrs, PathFlags::local(route.source));
         }
-        self.release(plain, out);
+        self.attrs.release(plain);
     }
 
     /// Puts a route of ours into a table; takes the reference to what it says.
@@ -74,11 +69,10 @@ impl Rib {
         nlri: &Nlri,
         attrs: AttrId,
         flags: PathFlags,
-        out: &mut Vec<Output>,
     ) {
         let both = (attrs, attrs);
-        self.announce(table, (nlri, None), PeerId::LOCAL, both, flags, out);
-        self.release(attrs, out);
+        self.announce(table, (nlri, None), PeerId::LOCAL, both, flags);
+        self.attrs.release(attrs);
     }
 
     /// What a route of ours says, one reference added.
@@ -88,7 +82,7 @@ impl Rib {
     }
 
     /// Brings the default routes that no choice takes to what update groups ask for, after peers came, changed or went.
-    pub(super) fn check_defaults(&mut self, out: &mut Vec<Output>) {
+    pub(super) fn check_defaults(&mut self) {
         if std::mem::replace(&mut self.defaults_checked, true) {
             return;
         }
@@ -96,7 +90,7 @@ impl Rib {
         let tables: Vec<TableKey> = self.tables.iter().map(|state| state.key).collect();
         for key in tables.into_iter().filter(|key| !wanting.contains(key)) {
             let table = self.table_of(key);
-            self.withdraw(table, &default_route(key.1), PeerId::LOCAL, out);
+            self.withdraw(table, &default_route(key.1), PeerId::LOCAL);
         }
         for key in wanting {
             let table = self.table_of(key);
@@ -109,7 +103,7 @@ impl Rib {
             let attrs = self.own_attributes();
             let mut flags = PathFlags::local(RouteSource::Static);
             flags.set(PathFlags::ON_DEMAND, true);
-            self.originate(table, &nlri, attrs, flags, out);
+            self.originate(table, &nlri, attrs, flags);
         }
     }
 }

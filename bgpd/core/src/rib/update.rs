@@ -4,9 +4,9 @@ use bgp_wire::{Family, NextHop, Nlri, PathAttributes};
 use smallvec::SmallVec;
 
 use super::best::{self, Candidate, Ineligible};
-use super::ids::{AttrId, NextHopId, PeerId, PrefixId, SessionId};
+use super::ids::{AttrId, NextHopId, PeerId, PrefixId, SessionId, TableId};
 use super::monitor::differs;
-use super::nexthops::NextHopState;
+use super::nexthops::{NextHopState, NextHopTable};
 use super::relation::Received;
 use super::table::{Entry, MAX_PATHS, Path, PathFlags};
 use super::{FamilyUpdate, Output, Rib, TableIndex, TableKey};
@@ -64,7 +64,7 @@ impl Rib {
                 if !withdrawn.is_empty()
                     && let Some(table) = self.find_table(key)
                 {
-                    self.withdraw_all(table, (&update.withdrawn, withdrawn), peer_id, out);
+                    self.withdraw_all(table, (&update.withdrawn, withdrawn), peer_id);
                 }
                 if let Some((attributes, next_hop)) = &update.attributes
                     && !announced.is_empty()
@@ -98,9 +98,14 @@ impl Rib {
         let mut before = AttrId::NONE;
         let mut from = known.iter();
         for update in updates {
-            let Some(table) = self.find_table((table, update.family)) else { return };
+            let Some(table) = self.find_table((table, update.family)) else {
+                return;
+            };
             let table = &self.tables[table].table;
-            for id in from.by_ref().take(update.withdrawn.len() + update.announced.len()) {
+            for id in from
+                .by_ref()
+                .take(update.withdrawn.len() + update.announced.len())
+            {
                 if let Some(path) = id.and_then(|id| table.get(id)).and_then(|e| e.best_path())
                     && path.attrs != before
                 {
@@ -127,7 +132,7 @@ impl Rib {
         let judged = up.relation.receive(attributes, up.local_as, up.remote_as);
         if judged == Received::Refused {
             if let Some(table) = self.find_table(key) {
-                self.withdraw_all(table, announced, peer_id, out);
+                self.withdraw_all(table, announced, peer_id);
             }
             return;
         }
@@ -141,11 +146,11 @@ impl Rib {
             rejected += u32::from(flags.has(PathFlags::FILTERED));
             is_loop |= flags.has(PathFlags::LOOP);
             let route = (received, attrs);
-            self.announce(table, (nlri, *known), peer_id, route, flags, out);
+            self.announce(table, (nlri, *known), peer_id, route, flags);
         }
         self.count_import(peer_id, attributes, rejected, is_loop);
-        self.end_import(import, out);
-        self.release(received, out);
+        self.end_import(import);
+        self.attrs.release(received);
     }
 
     /// Our AS in the AS_PATH (RFC 4271 §9.1.2); our id as ORIGINATOR_ID or in CLUSTER_LIST (RFC 4456 §8).
@@ -170,7 +175,6 @@ impl Rib {
         peer_id: PeerId,
         (received, attrs): (AttrId, AttrId),
         mut flags: PathFlags,
-        out: &mut Vec<Output>,
     ) {
         let state = &mut self.tables[table];
         let family = slot(state.key.1);
@@ -211,8 +215,8 @@ impl Rib {
         self.reselect(table, id, before, old.is_none());
         self.multipath_changed(table, id, before, old, Some(path));
         if let Some(old) = old {
-            self.release(old.received, out);
-            self.release(old.attrs, out);
+            self.attrs.release(old.received);
+            self.attrs.release(old.attrs);
         }
     }
 
@@ -221,7 +225,6 @@ impl Rib {
         table: TableIndex,
         withdrawn: (&[Nlri], &[Option<PrefixId>]),
         peer: PeerId,
-        out: &mut Vec<Output>,
     ) {
         for (nlri, known) in withdrawn.0.iter().zip(withdrawn.1) {
             let table_of = &self.tables[table].table;
@@ -230,36 +233,24 @@ impl Rib {
             let entry = id.and_then(|id| table_of.get(id));
             let path = entry.and_then(|entry| entry.position(peer, nlri.path_id));
             if let (Some(id), Some(i)) = (id, path) {
-                self.remove_path(table, id, i, out);
+                self.remove_path(table, id, i);
             }
         }
     }
 
-    pub(super) fn withdraw(
-        &mut self,
-        table: TableIndex,
-        nlri: &Nlri,
-        peer: PeerId,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn withdraw(&mut self, table: TableIndex, nlri: &Nlri, peer: PeerId) {
         let state = &self.tables[table];
         let found = state.table.find(&nlri.prefix).and_then(|id| {
             let entry = state.table.get(id)?;
             Some((id, entry.position(peer, nlri.path_id)?))
         });
         if let Some((id, i)) = found {
-            self.remove_path(table, id, i, out);
+            self.remove_path(table, id, i);
         }
     }
 
     /// Takes out path `i` of a prefix and chooses anew.
-    pub(super) fn remove_path(
-        &mut self,
-        table: TableIndex,
-        id: PrefixId,
-        i: usize,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn remove_path(&mut self, table: TableIndex, id: PrefixId, i: usize) {
         let state = &mut self.tables[table];
         let Some(entry) = state.table.get_mut(id) else {
             return;
@@ -280,8 +271,8 @@ impl Rib {
         }
         self.reselect(table, id, before, false);
         self.multipath_changed(table, id, before, Some(path), None);
-        self.release(path.received, out);
-        self.release(path.attrs, out);
+        self.attrs.release(path.received);
+        self.attrs.release(path.attrs);
     }
 
     /// Chooses the best path of a prefix; puts it into the queue when that is another one than `before`. `joined`: all
@@ -404,25 +395,32 @@ impl Rib {
         }
         let (attrs, new) = self.attrs.intern(attributes, next_hop_id);
         if !new {
-            self.release_next_hop(next_hop_id, out);
+            // The set holds one: this was not the last.
+            let _ = self.next_hops.release(next_hop_id);
         }
         attrs
     }
 
-    pub(super) fn release(&mut self, attrs: AttrId, out: &mut Vec<Output>) {
-        if let Some(next_hop) = self.attrs.release(attrs) {
-            self.release_next_hop(next_hop, out);
-        }
+    /// Frees the attribute sets that nothing refers to any more.
+    pub(super) fn bury(&mut self, out: &mut Vec<Output>) {
+        let (next_hops, track) = (&mut self.next_hops, !self.config.assume_next_hops);
+        self.attrs
+            .bury(|id| release_next_hop(next_hops, id, track, out));
     }
+}
 
-    fn release_next_hop(&mut self, id: NextHopId, out: &mut Vec<Output>) {
-        if id == NextHopId::SELF {
-            return;
-        }
-        if let Some(next_hop) = self.next_hops.release(id)
-            && !self.config.assume_next_hops
-        {
-            out.push(Output::Untrack(next_hop));
-        }
+fn release_next_hop(
+    next_hops: &mut NextHopTable,
+    id: NextHopId,
+    track: bool,
+    out: &mut Vec<Output>,
+) {
+    if id == NextHopId::SELF {
+        return;
+    }
+    if let Some(next_hop) = next_hops.release(id)
+        && track
+    {
+        out.push(Output::Untrack(next_hop));
     }
 }

@@ -269,7 +269,7 @@ impl Rib {
         {
             self.work.push_front(work);
         }
-        self.settle_aggregates(out);
+        self.settle_aggregates();
         let mut more = !self.work.is_empty();
         for table in 0..self.tables.len() {
             more |= self.drain(table, out);
@@ -278,9 +278,10 @@ impl Rib {
             .garbage
             .split_off(self.garbage.len().saturating_sub(SLICE as usize))
         {
-            self.release(attrs, out);
+            self.attrs.release(attrs);
         }
         more |= !self.garbage.is_empty();
+        self.bury(out);
         more | self.deliver(out)
     }
 
@@ -362,7 +363,7 @@ impl Rib {
         match task {
             Task::Populate(group, _) => {
                 let ids: Vec<PrefixId> = range.map(PrefixId).collect();
-                self.announce_changes(table, &ids, Some(group), out);
+                self.announce_changes(table, &ids, Some(group));
             }
             Task::Install => {
                 for id in range.map(PrefixId) {
@@ -384,7 +385,7 @@ impl Rib {
         match task {
             Task::PurgePeer(peer) => {
                 while let Some(i) = self.find_path(table, id, |p| p.peer == peer) {
-                    self.remove_path(table, id, i, out);
+                    self.remove_path(table, id, i);
                 }
             }
             Task::SweepStale(peer, family) => {
@@ -394,7 +395,7 @@ impl Rib {
                 while let Some(i) = self.find_path(table, id, |p| {
                     p.peer == peer && refresh.is_swept(p.flags.epoch())
                 }) {
-                    self.remove_path(table, id, i, out);
+                    self.remove_path(table, id, i);
                 }
             }
             Task::Reselect => {
@@ -432,7 +433,7 @@ impl Rib {
                     self.tell_kernel(table, id, out);
                 }
             }
-            self.announce_changes(table, &ids, None, out);
+            self.announce_changes(table, &ids, None);
         }
         let state = &mut self.tables[table];
         if !state.dirty.is_empty() {

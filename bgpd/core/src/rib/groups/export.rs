@@ -17,7 +17,7 @@ use crate::rib::peers::Peers;
 use crate::rib::relation::{self, DefaultOriginate, NextHopMode};
 use crate::rib::table::{Entry, Path, PathFlags};
 use crate::rib::update::DEFAULT_LOCAL_PREF;
-use crate::rib::{OutMessage, Output, Rib, TableIndex};
+use crate::rib::{OutMessage, Rib, TableIndex};
 
 /// What the export of a path depends on beside its group and prefix.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,6 +50,29 @@ struct Judged {
     changed: Vec<(Changes, AttrId)>,
 }
 
+/// All that a round remembers.
+#[derive(Default)]
+struct Memo {
+    judged: Vec<Judged>,
+    index: HashMap<ExportInput, usize>,
+    /// What was asked last: neighbours mostly share their attributes.
+    last: Option<(ExportInput, usize)>,
+}
+
+impl Memo {
+    fn get(&mut self, input: ExportInput, judge: impl FnOnce() -> Judged) -> &mut Judged {
+        let at = match self.last {
+            Some((last, at)) if last == input => at,
+            _ => *self.index.entry(input).or_insert_with(|| {
+                self.judged.push(judge());
+                self.judged.len() - 1
+            }),
+        };
+        self.last = Some((input, at));
+        &mut self.judged[at]
+    }
+}
+
 /// Changes of one round, to be encoded.
 #[derive(Default)]
 struct Round {
@@ -69,7 +92,6 @@ impl Rib {
         table: TableIndex,
         ids: &[PrefixId],
         only: Option<usize>,
-        out: &mut Vec<Output>,
     ) {
         let state = &self.tables[table];
         let mut released = Vec::new();
@@ -78,7 +100,7 @@ impl Rib {
             if group.key.table != state.key || only.is_some_and(|only| only != index) {
                 continue;
             }
-            let mut memo: HashMap<ExportInput, Judged> = HashMap::new();
+            let mut memo = Memo::default();
             let mut round = Round::default();
             group.version += 1;
             group.touch(ids);
@@ -95,7 +117,7 @@ impl Rib {
                 let found = found.and_then(|e| Some((e.prefix, exporter.leaving(e)?)));
                 let (attrs, source) = match found {
                     Some((prefix, (input, source))) => {
-                        let judged = memo.entry(input).or_insert_with(|| exporter.judge(input));
+                        let judged = memo.get(input, || exporter.judge(input));
                         (exporter.finish(judged, input, &prefix), source)
                     }
                     None => (AttrId::NONE, PeerId::LOCAL),
@@ -105,7 +127,7 @@ impl Rib {
                     .change(id, attrs, source, exporter.attrs, &mut round);
             }
             released.append(&mut round.released);
-            for judged in memo.into_values() {
+            for judged in memo.judged {
                 released.extend(
                     [judged.plain]
                         .into_iter()
@@ -128,7 +150,7 @@ impl Rib {
             }
         }
         for attrs in released {
-            self.release(attrs, out);
+            self.attrs.release(attrs);
         }
     }
 }
@@ -272,8 +294,7 @@ impl Exporter<'_> {
         editor.drop_unknown_nontransitive();
         editor.mark_unknown_partial();
         if key.ebgp {
-            key.outbound
-                .leave_as(attributes, key.local_as, &mut editor);
+            key.outbound.leave_as(attributes, key.local_as, &mut editor);
             editor.set_local_pref(None);
             // A neighbouring AS's MED is for us alone (§5.1.4). What our AS or a policy says is for this neighbour.
             if foreign && !changed.sets_med {
@@ -381,27 +402,28 @@ impl Group {
         attrs: &AttrTable,
         next_hops: &NextHopTable,
     ) {
-        let collect =
-            |ids: &[PrefixId]| -> Vec<Nlri> { ids.iter().filter_map(|id| nlri(*id)).collect() };
+        let mut together: Vec<Nlri> = Vec::new();
         // Withdraws first: they make room where the receiver counts prefixes.
         for (mut withdrawn, only) in [(round.unreach, false), (round.taken, true)] {
             withdrawn.sort_unstable();
             for run in withdrawn.chunk_by(|a, b| a.0 == b.0) {
-                let ids: Vec<PrefixId> = run.iter().map(|(_, id)| *id).collect();
+                together.clear();
+                together.extend(run.iter().filter_map(|(_, id)| nlri(*id)));
                 let audience = if only {
                     Audience::Only(run[0].0)
                 } else {
                     Audience::AllBut(run[0].0)
                 };
-                for message in self.encode_unreach(&collect(&ids)) {
+                for message in self.encode_unreach(&together) {
                     self.ring.push(message, audience, self.version);
                 }
             }
         }
         round.reach.sort_unstable();
         for run in round.reach.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-            let ids: Vec<PrefixId> = run.iter().map(|(_, _, id)| *id).collect();
-            for message in self.encode_reach(run[0].0, &collect(&ids), attrs, next_hops) {
+            together.clear();
+            together.extend(run.iter().filter_map(|(_, _, id)| nlri(*id)));
+            for message in self.encode_reach(run[0].0, &together, attrs, next_hops) {
                 self.ring
                     .push(message, Audience::AllBut(run[0].1), self.version);
             }
