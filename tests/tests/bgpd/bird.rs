@@ -191,6 +191,28 @@ fn sigterm_says_goodbye_and_leaves_the_routes() {
     pair.kernel_has_now(&[V4, V4_MORE, V6]).unwrap();
 }
 
+/// RFC 9003 with words of either side.
+#[test]
+fn either_end_says_why_it_goes() {
+    let pair = Pair::new();
+    let mut bird = over_ipv4(&pair);
+    let mut speaker = pair.speaker(&peer("bird", "10.99.0.2", ""));
+    pair.kernel_has(&[V4, V4_MORE, V6]);
+    bird.cli("disable rb \"Rack-7-is-moved\"").unwrap();
+    eventually(SOON, "the log has BIRD's words", || {
+        speaker.says(&["session down", "Rack-7-is-moved"])
+    });
+    bird.cli("enable rb").unwrap();
+    pair.kernel_has(&[V4, V4_MORE, V6]);
+    speaker.stop().unwrap();
+    eventually(SOON, "BIRD has ours", || {
+        let log = bird.process().log();
+        log.contains("stopped by its operator")
+            .then_some(())
+            .ok_or(log)
+    });
+}
+
 #[test]
 fn sigint_is_sigterm() {
     let pair = Pair::new();

@@ -210,6 +210,51 @@ fn a_limit_on_what_is_sent() {
     });
 }
 
+/// Whoever has the limit, the other end knows why the session went.
+#[test]
+fn limits_of_either_end_with_frr() {
+    let frr = |pair: &Pair, more: &str| {
+        let config = format!(
+            "hostname frr
+router bgp 65002
+ bgp router-id 10.99.0.2
+ no bgp ebgp-requires-policy
+ neighbor 10.99.0.1 remote-as 65001
+ neighbor 10.99.0.1 timers 3 9
+ neighbor 10.99.0.1 timers connect 1
+ address-family ipv4 unicast
+  neighbor 10.99.0.1 {more}
+ exit-address-family
+"
+        );
+        Frr::start(&pair.peer, pair.dir(), &config).unwrap()
+    };
+    // FRR counts a prefix only when the next one comes.
+    let four = format!("{OUR_NETWORKS}, \"10.2.1.0/24\", \"10.2.2.0/24\", \"10.2.3.0/24\"");
+
+    let pair = Pair::new();
+    let _frr = frr(&pair, "maximum-prefix 2");
+    let mut speaker = Bgpd::start(&pair.us, pair.dir(), &config(&limited(""), &four)).unwrap();
+    says(
+        &mut speaker,
+        &["session down", "Maximum Number of Prefixes Reached"],
+    );
+
+    let pair = Pair::new();
+    let frr = frr(&pair, "soft-reconfiguration inbound");
+    let out = IDLE
+        .replace("maxPrefixes", "maxPrefixesOut")
+        .replace("limit = 10", "limit = 2");
+    let mut speaker = Bgpd::start(&pair.us, pair.dir(), &config(&limited(&out), &four)).unwrap();
+    says(&mut speaker, &["session down", "more than 2 ipv4-unicast"]);
+    eventually(SOON, "FRR is told", || {
+        frr.shows(
+            "show bgp neighbors 10.99.0.1 json",
+            &["\"lastErrorCodeSubcode\":\"0604\""],
+        )
+    });
+}
+
 fn range(keys: &str) -> String {
     format!(
         "[peers.rack]\nlistenRange = \"10.99.0.0/28\"\nholdTimeSeconds = 9\n\

@@ -156,6 +156,29 @@ fn graceful_shutdown_makes_a_path_the_least_wanted() {
     assert_eq!(speaker.logged(&["session down"]), 0);
 }
 
+/// FRR says it of everything at once, when it is about to go as a whole.
+#[test]
+fn graceful_shutdown_of_a_whole_frr() {
+    let three = Three::new();
+    let longer = "bgp_path.prepend(65002); bgp_path.prepend(65002);";
+    let _left = three.left_bird(&bird("left", 65002, &[LEFT], "", longer));
+    let frr = three.right_frr(&frr(65003, &[LEFT], ""));
+    let speaker = three.speaker(&(ours("left", 65002, "") + &ours("right", 65003, "")));
+    let (left, right) = (
+        (LEFT, "via 10.99.0.2 dev eth0"),
+        (LEFT, "via 10.98.0.2 dev eth1"),
+    );
+    three.left.kernel_has(&[right]);
+    frr.configure(&["router bgp 65003", "bgp graceful-shutdown"])
+        .unwrap();
+    three.left.kernel_has(&[left]);
+    frr.configure(&["router bgp 65003", "no bgp graceful-shutdown"])
+        .unwrap();
+    three.left.kernel_has(&[right]);
+    assert_eq!(speaker.logged(&["session established"]), 2);
+    assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
 /// RFC 7313: the answer to a refresh stands between BoRR and EoRR, and what it repeats is not lost on the way.
 #[test]
 fn a_refresh_is_answered_in_a_frame_and_loses_nothing() {

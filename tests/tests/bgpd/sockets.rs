@@ -43,9 +43,14 @@ fn bird(pair: &Pair, options: &str) -> Bird {
 
 /// FRR as AS 65002 with further options of its neighbour 10.99.0.1; announces 10.1.0.0/24.
 fn frr(pair: &Pair, options: &[&str]) -> Frr {
+    frr_with(pair, "10.99.0.1", options)
+}
+
+/// As [`frr`], with the neighbour at another address.
+fn frr_with(pair: &Pair, remote: &str, options: &[&str]) -> Frr {
     let options: String = options
         .iter()
-        .map(|option| format!(" neighbor 10.99.0.1 {option}\n"))
+        .map(|option| format!(" neighbor {remote} {option}\n"))
         .collect();
     let config = format!(
         "hostname frr
@@ -53,13 +58,13 @@ router bgp 65002
  bgp router-id 10.99.0.2
  no bgp ebgp-requires-policy
  no bgp network import-check
- neighbor 10.99.0.1 remote-as 65001
- neighbor 10.99.0.1 timers 3 9
- neighbor 10.99.0.1 timers connect 1
- neighbor 10.99.0.1 advertisement-interval 0
+ neighbor {remote} remote-as 65001
+ neighbor {remote} timers 3 9
+ neighbor {remote} timers connect 1
+ neighbor {remote} advertisement-interval 0
 {options} address-family ipv4 unicast
   network 10.1.0.0/24
-  neighbor 10.99.0.1 activate
+  neighbor {remote} activate
  exit-address-family
 "
     );
@@ -270,8 +275,8 @@ fn ttl_security_over_ipv6() {
     });
 }
 
-/// us 10.97.0.1 – router – 10.98.0.2 BIRD.
-fn behind_a_router(ours: &str, theirs: &str) -> (Pair, Ns, Bird, Bgpd) {
+/// us 10.97.0.1 – router – 10.98.0.2 the peer.
+fn routed() -> (Pair, Ns) {
     let pair = Pair::new();
     let router = Ns::new("router").unwrap();
     Ns::link(
@@ -291,6 +296,12 @@ fn behind_a_router(ours: &str, theirs: &str) -> (Pair, Ns, Bird, Bgpd) {
     pair.peer
         .run("ip route add 10.97.0.0/24 via 10.98.0.254")
         .unwrap();
+    (pair, router)
+}
+
+/// BIRD beyond the router.
+fn behind_a_router(ours: &str, theirs: &str) -> (Pair, Ns, Bird, Bgpd) {
+    let (pair, router) = routed();
     let config = bird_config("10.98.0.2", "10.97.0.1", theirs);
     let bird = Bird::start(&pair.peer, pair.dir(), &config).unwrap();
     let speaker = pair.speaker(&peer("far", "10.98.0.2", ours));
@@ -312,13 +323,31 @@ fn multihop_reaches_over_a_router() {
         eventually(SOON, "BIRD has our network", || {
             bird.shows("show route 10.2.0.0/24", &["10.2.0.0/24"])
         });
-        eventually(SOON, "its network is reached through the router", || {
-            let found = routes(&pair.us, PROTOCOL).map_err(|error| error.to_string())?;
-            let via = found.get("10.1.0.0/24");
-            via.is_some_and(|via| via == "via 10.97.0.254 dev wan")
-                .then_some(())
-                .ok_or(format!("{found:?}"))
-        });
+        reached_through_the_router(&pair);
+    }
+}
+
+#[track_caller]
+fn reached_through_the_router(pair: &Pair) {
+    eventually(SOON, "its network is reached through the router", || {
+        let found = routes(&pair.us, PROTOCOL).map_err(|error| error.to_string())?;
+        let via = found.get("10.1.0.0/24");
+        via.is_some_and(|via| via == "via 10.97.0.254 dev wan")
+            .then_some(())
+            .ok_or(format!("{found:?}"))
+    });
+}
+
+#[test]
+fn frr_is_reached_over_a_router() {
+    for (ours, theirs) in [
+        ("multihopTtl = 2", "ebgp-multihop 2"),
+        ("ttlSecurityHops = 2", "ttl-security hops 2"),
+    ] {
+        let (pair, _router) = routed();
+        let _frr = frr_with(&pair, "10.97.0.1", &["passive", theirs]);
+        let _speaker = pair.speaker(&peer("far", "10.98.0.2", ours));
+        reached_through_the_router(&pair);
     }
 }
 
@@ -362,6 +391,15 @@ fn the_source_address_is_ours_to_choose() {
     pair.us.add_address("eth0", "10.99.0.7/16").unwrap();
     let config = bird_config("10.99.0.2", "10.99.0.7", "passive yes;");
     let _bird = Bird::start(&pair.peer, pair.dir(), &config).unwrap();
+    let _speaker = speaker(&pair, "sourceAddress = \"10.99.0.7\"");
+    pair.kernel_has(&[V4]);
+}
+
+#[test]
+fn frr_sees_the_source_address_that_we_choose() {
+    let pair = Pair::new();
+    pair.us.add_address("eth0", "10.99.0.7/16").unwrap();
+    let _frr = frr_with(&pair, "10.99.0.7", &["passive"]);
     let _speaker = speaker(&pair, "sourceAddress = \"10.99.0.7\"");
     pair.kernel_has(&[V4]);
 }
