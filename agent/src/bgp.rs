@@ -7,7 +7,9 @@ use ipnet::IpNet;
 use roadbed_api::Problems;
 use roadbed_api::agent::{BgpPeer, BmpStationReport, PeerReport};
 use roadbed_api::kinds::DEFAULT_BGP_PORT;
-use roadbed_bgpd::config::{Router, clashes, contradictions, seed, sessions};
+use roadbed_bgpd::config::{
+    Router, aggregates, clashes, contradictions, med_rules, multipath, seed, sessions,
+};
 use roadbed_bgpd::{
     ImportContext, LocalRoute, Looking, PathView, RouteSource, Speaker, SpeakerConfig,
     SpeakerOptions, StartError,
@@ -300,10 +302,12 @@ fn speaker_config(
         problems.push(format!("BGPPeer/{name}: spec.{field}: {message}{then}"));
         peers.retain(|(peer, _)| !clash.excludes || *peer != name);
     }
+    let bgp = resources.bgp.as_ref().map(|c| &c.spec);
     let router = Router {
         local_as: options.local_as,
         router_id: options.router_id,
         policies: &resources.policies,
+        graceful_shutdown: bgp.is_some_and(|b| b.graceful_shutdown),
     };
     for (name, spec) in &peers {
         let mut found = Problems::new();
@@ -316,7 +320,6 @@ fn speaker_config(
         );
     }
     let (peers, ranges) = sessions(peers, &router);
-    let bgp = resources.bgp.as_ref().map(|c| &c.spec);
     let speaker = SpeakerConfig {
         peers,
         ranges,
@@ -325,6 +328,9 @@ fn speaker_config(
             node_prefixes: resources.node_prefixes(),
             accept_default_route: bgp.is_some_and(|b| b.accept_default_route),
         },
+        med: bgp.map(med_rules).unwrap_or_default(),
+        aggregates: bgp.map(aggregates).unwrap_or_default(),
+        multipath: bgp.map_or_else(|| multipath(&Default::default()), multipath),
         prefsrc: config.prefsrc(),
         install_routes: true,
         stations: bgp
@@ -341,10 +347,12 @@ fn origination(config: &AgentConfig, view: &BlockView) -> Vec<LocalRoute> {
     let blocks = view.blocks.iter().map(|block| LocalRoute {
         prefix: block.cidr,
         source: RouteSource::OwnBlock,
+        attributes: None,
     });
     let node = config.node_addresses.iter().map(|address| LocalRoute {
         prefix: IpNet::from(*address),
         source: RouteSource::Node,
+        attributes: None,
     });
     blocks.chain(node).collect()
 }

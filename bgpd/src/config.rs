@@ -13,12 +13,14 @@ use std::time::Duration;
 use bgp_core::fsm::{PeerSettings, RemoteAs};
 use bgp_core::max_prefix::{Action, MaxPrefix};
 use bgp_core::policy::{Builtin, Chain, PolicySet};
+use bgp_core::rib::{Aggregate, MedRules, Multipath};
 use bgp_wire::Family;
 use roadbed_api::kinds::{
-    AddressFamily, BgpPeerSpec, DEFAULT_BGP_PORT, LimitAction, PeerAs, PrefixLimits,
+    AddressFamily, BgpConfigSpec, BgpPeerSpec, BgpRole, DEFAULT_BGP_PORT, DEFAULT_MAX_PATHS,
+    LimitAction, LinkBandwidth, PeerAs, PrefixLimits,
 };
 
-pub use file::{ConfigError, Resolved, load, parse};
+pub use file::{ConfigError, Resolved, load, parse, reload};
 pub use peers::{Clash, clashes, contradictions, sessions};
 pub use watch::Watch;
 
@@ -43,6 +45,8 @@ pub struct Router<'a> {
     pub router_id: Ipv4Addr,
     /// Declared route policies.
     pub policies: &'a PolicySet,
+    /// The whole speaker is about to go (RFC 8326).
+    pub graceful_shutdown: bool,
 }
 
 /// The settings of the peer at `address` from its spec, which is valid: see [`Spec::validate`](roadbed_api::Spec).
@@ -70,6 +74,11 @@ fn peer_config(name: &str, address: IpAddr, spec: &BgpPeerSpec, router: &Router<
         settings.connect_retry = Duration::from_secs(retry.into());
     }
     settings.passive = spec.passive || spec.listen_range.is_some();
+    settings.extended_next_hop = spec.extended_next_hop;
+    settings.other_local_as = spec
+        .as_migration
+        .filter(|migration| migration.dual_as)
+        .map(|_| router.local_as);
     relation::set_role(spec, &mut settings);
     let ebgp = spec.as_number.is_ebgp(local_as);
     PeerConfig {
@@ -85,8 +94,40 @@ fn peer_config(name: &str, address: IpAddr, spec: &BgpPeerSpec, router: &Router<
             ttl: Ttl::new(spec.ttl_security_hops, spec.multihop_ttl, ebgp),
         },
         limits: [limits(&spec.max_prefixes), limits(&spec.max_prefixes_out)],
-        relation: relation::relation(spec),
+        // A route server leaves its own AS out of the path (RFC 7947 §2.2.2.1).
+        enforce_first_as: spec
+            .enforce_first_as
+            .unwrap_or(spec.role != Some(BgpRole::RouteServerClient)),
+        shutdown: spec.shutdown.clone(),
+        relation: relation::relation(spec, router),
     }
+}
+
+/// How MEDs are compared.
+pub fn med_rules(bgp: &BgpConfigSpec) -> MedRules {
+    MedRules {
+        always_compare: bgp.always_compare_med,
+        missing_is_worst: bgp.missing_med_as_worst,
+    }
+}
+
+/// Which paths share traffic.
+pub fn multipath(bgp: &BgpConfigSpec) -> Multipath {
+    Multipath {
+        max_paths: bgp.max_paths.unwrap_or(DEFAULT_MAX_PATHS),
+        max_paths_ibgp: bgp.max_paths_ibgp.unwrap_or(DEFAULT_MAX_PATHS),
+        as_path_relax: bgp.multipath_as_path_relax,
+        link_bandwidth: bgp.link_bandwidth == LinkBandwidth::Use,
+    }
+}
+
+/// What is aggregated.
+pub fn aggregates(bgp: &BgpConfigSpec) -> Vec<Aggregate> {
+    let aggregates = bgp.aggregates.iter().map(|aggregate| Aggregate {
+        prefix: aggregate.prefix,
+        summary_only: aggregate.summary_only,
+    });
+    aggregates.collect()
 }
 
 /// In the order of [`Family::ALL`].

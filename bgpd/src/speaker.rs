@@ -7,8 +7,10 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use bgp_core::fsm::PeerSettings;
-use bgp_core::policy::{Chain, ImportContext, RouteSource};
-use bgp_core::rib::{Event, Originated, PathView, Relation, RibConfig, TableId};
+use bgp_core::policy::{Chain, ImportContext, PathAttributes, RouteSource};
+use bgp_core::rib::{
+    Aggregate, Event, MedRules, Multipath, Originated, PathView, Relation, RibConfig, TableId,
+};
 use ipnet::IpNet;
 use roadbed_api::agent::{BgpPeer, BmpStationReport, FamilyCounts, PeerReport};
 use roadbed_api::kinds::AddressFamily;
@@ -59,6 +61,12 @@ pub struct SpeakerConfig {
     pub ranges: BTreeMap<String, RangeConfig>,
     /// What the import policy `default` measures against.
     pub import: ImportContext,
+    /// How MEDs are compared.
+    pub med: MedRules,
+    /// Which paths share traffic.
+    pub multipath: Multipath,
+    /// What is announced in place of, or beside, what is inside.
+    pub aggregates: Vec<Aggregate>,
     /// Source addresses of learned routes in the kernel: the node's own, IPv4 and IPv6.
     pub prefsrc: [Option<IpAddr>; 2],
     /// Whether learned routes go to the kernel.
@@ -88,17 +96,23 @@ pub struct PeerConfig {
     pub transport: Transport,
     /// Bounds on prefixes.
     pub limits: Limits,
+    /// Whether paths must begin with the peer's AS (RFC 4271 §6.3).
+    pub enforce_first_as: bool,
+    /// The session is not wanted, and the peer is told this (RFC 9003).
+    pub shutdown: Option<String>,
     /// What the peer is to us beyond its AS; the role is negotiated.
     pub relation: Relation,
 }
 
 /// A route that this speaker originates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalRoute {
     /// Destination.
     pub prefix: IpNet,
     /// What it is, for export policies.
     pub source: RouteSource,
+    /// What it says; `None`: no more than that it starts here.
+    pub attributes: Option<PathAttributes>,
 }
 
 /// Everything that is to be originated; the speaker works out the difference.
@@ -144,8 +158,9 @@ pub struct Speaker {
     peers: BTreeMap<String, Running>,
     ranges: BTreeMap<String, RunningRange>,
     stations: Stations,
-    originated: HashMap<IpNet, RouteSource>,
+    originated: HashMap<IpNet, Originated>,
     import: ImportContext,
+    aggregates: Vec<Aggregate>,
     admission: watch::Sender<Admission>,
     kernel: watch::Sender<KernelConfig>,
     /// Until what an earlier run left in the kernel is swept.
@@ -208,6 +223,7 @@ impl Speaker {
             ranges: BTreeMap::new(),
             originated: HashMap::new(),
             import: ImportContext::default(),
+            aggregates: Vec::new(),
             admission,
             kernel,
             _listener: listener
@@ -241,6 +257,14 @@ impl Speaker {
         if self.import != config.import {
             self.import = config.import.clone();
             self.rib.event(Event::ImportContext(config.import)).await?;
+        }
+        // The RIB knows whether it makes a difference.
+        self.rib.event(Event::MedRules(config.med)).await?;
+        self.rib.event(Event::Multipath(config.multipath)).await?;
+        if self.aggregates != config.aggregates {
+            self.aggregates.clone_from(&config.aggregates);
+            let aggregates = Event::Aggregates(TableId::default(), config.aggregates);
+            self.rib.event(aggregates).await?;
         }
         let gone: Vec<String> = self
             .peers
@@ -364,9 +388,13 @@ impl Speaker {
     /// # Errors
     /// When the RIB thread has ended.
     pub async fn originate(&mut self, routes: &[LocalRoute]) -> Result<(), RibClosed> {
-        let wanted: HashMap<IpNet, RouteSource> = routes
+        let route = |r: &LocalRoute| Originated {
+            source: r.source,
+            attributes: r.attributes.clone(),
+        };
+        let wanted: HashMap<IpNet, Originated> = routes
             .iter()
-            .map(|r| (r.prefix.trunc(), r.source))
+            .map(|r| (r.prefix.trunc(), route(r)))
             .collect();
         let gone = self
             .originated
@@ -375,8 +403,8 @@ impl Speaker {
             .map(|p| (*p, None));
         let new = wanted
             .iter()
-            .filter(|(prefix, source)| self.originated.get(*prefix) != Some(source))
-            .map(|(prefix, source)| (*prefix, Some((*source).into())));
+            .filter(|(prefix, route)| self.originated.get(*prefix) != Some(route))
+            .map(|(prefix, route)| (*prefix, Some(route.clone())));
         let changes: Vec<(IpNet, Option<Originated>)> = gone.chain(new).collect();
         if !changes.is_empty() {
             self.rib
@@ -472,12 +500,18 @@ impl Speaker {
             return true;
         }
         if !self.adoption_is_overdue() {
-            let reports = self.reports().await;
+            let mut reports = self.reports().await;
+            // Nobody knows how many peers of a range are still to come.
+            let complete = self.ranges.is_empty() && reports.len() >= self.peers.len();
+            // Who is kept down says nothing.
+            let kept_down = |name: &str| {
+                let running = self.peers.get(name);
+                running.is_some_and(|running| running.config.shutdown.is_some())
+            };
+            reports.retain(|report| !kept_down(&report.name));
             let through = |r: &PeerReport| {
                 !r.families.is_empty() && r.families.values().all(|f| f.end_of_rib)
             };
-            // Nobody knows how many peers of a range are still to come.
-            let complete = self.ranges.is_empty() && reports.len() >= self.peers.len();
             if !complete || !reports.iter().all(through) {
                 return false;
             }

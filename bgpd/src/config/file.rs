@@ -13,19 +13,21 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bgp_core::policy::{ImportContext, PolicySet, RouteSource, compile};
+use bgp_core::policy::{ImportContext, PolicySet, RouteSource, attributes_of, compile};
 use ipnet::IpNet;
 use roadbed_api::document::{self, DocumentError, DocumentErrors, Node, Place, unknown_field};
 use roadbed_api::kinds::{
-    BUILTIN_POLICIES, BgpConfigSpec, BgpPeerSpec, BgpRoutePolicySpec, BmpStationSpec,
-    DEFAULT_BGP_PORT,
+    BUILTIN_POLICIES, BgpAnnouncement, BgpConfigSpec, BgpPeerSpec, BgpRoutePolicySpec,
+    BmpStationSpec, DEFAULT_BGP_PORT,
 };
 use roadbed_api::{Metadata, Problems, Resource, Spec};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::{Router, clashes, contradictions, seed, sessions, toml};
+use super::{
+    Router, aggregates, clashes, contradictions, med_rules, multipath, seed, sessions, toml,
+};
 use crate::speaker::{LocalRoute, SpeakerConfig, SpeakerOptions};
 
 /// Longest file that is read, bytes.
@@ -44,6 +46,9 @@ pub(super) struct RouterConfig {
     /// Prefixes to originate.
     #[serde(default)]
     networks: Vec<IpNet>,
+    /// The same, with attributes.
+    #[serde(default)]
+    announcements: Vec<BgpAnnouncement>,
     /// Install learned routes in the kernel's main table as protocol 82; default true.
     #[serde(default = "yes")]
     install_routes: bool,
@@ -53,6 +58,7 @@ impl Default for RouterConfig {
     fn default() -> Self {
         Self {
             networks: Vec::new(),
+            announcements: Vec::new(),
             install_routes: true,
         }
     }
@@ -94,12 +100,24 @@ pub struct Resolved {
 /// # Errors
 /// When it cannot be read or used; everything that is wrong together.
 pub fn load(path: &Path) -> Result<Resolved, ConfigError> {
+    load_for(path, None)
+}
+
+/// As [`load`], for a speaker that runs and stays who it is whatever the file says now.
+///
+/// # Errors
+/// As [`load`].
+pub fn reload(path: &Path, running: &SpeakerOptions) -> Result<Resolved, ConfigError> {
+    load_for(path, Some(running))
+}
+
+fn load_for(path: &Path, running: Option<&SpeakerOptions>) -> Result<Resolved, ConfigError> {
     let name = path.display().to_string();
     let text = read(path).map_err(|source| ConfigError::Read {
         path: name.clone(),
         source,
     })?;
-    parse(&text, &name).map_err(ConfigError::Wrong)
+    parse_for(&text, &name, running).map_err(ConfigError::Wrong)
 }
 
 /// The text of a file.
@@ -118,12 +136,20 @@ pub(super) fn read(path: &Path) -> std::io::Result<String> {
 /// # Errors
 /// Everything that is wrong, in the order of the text.
 pub fn parse(text: &str, name: &str) -> Result<Resolved, DocumentErrors> {
+    parse_for(text, name, None)
+}
+
+fn parse_for(
+    text: &str,
+    name: &str,
+    running: Option<&SpeakerOptions>,
+) -> Result<Resolved, DocumentErrors> {
     let mut errors = Errors {
         origin: name,
         found: DocumentErrors::new(),
     };
     let resolved = match toml::parse(text) {
-        Ok(root) => resolve(&root, &mut errors),
+        Ok(root) => resolve(&root, running, &mut errors),
         Err(faults) => {
             for (place, message) in faults {
                 errors.add(place, String::new(), message);
@@ -214,7 +240,11 @@ impl Errors<'_> {
     }
 }
 
-fn resolve(root: &Node, errors: &mut Errors<'_>) -> Option<Resolved> {
+fn resolve(
+    root: &Node,
+    running: Option<&SpeakerOptions>,
+    errors: &mut Errors<'_>,
+) -> Option<Resolved> {
     for entry in root.entries().unwrap_or_default() {
         if !TABLES.contains(&entry.key.as_str()) {
             let message = unknown_field(&entry.key, &TABLES);
@@ -251,6 +281,19 @@ fn resolve(root: &Node, errors: &mut Errors<'_>) -> Option<Resolved> {
             );
         }
     }
+    if let Some(router) = &router {
+        let path = "router.announcements";
+        BgpAnnouncement::validate_all(&router.announcements, path, &mut problems);
+        let twice = |route: &BgpAnnouncement| router.networks.contains(&route.prefix);
+        for (i, route) in router.announcements.iter().enumerate() {
+            if twice(route) {
+                problems.add(
+                    format!("{path}[{i}].prefix"),
+                    format!("{} is in networks too: keep one", route.prefix),
+                );
+            }
+        }
+    }
     for (name, station) in &stations {
         station.validate(&format!("bmp.{name}"), &mut problems);
     }
@@ -263,24 +306,30 @@ fn resolve(root: &Node, errors: &mut Errors<'_>) -> Option<Resolved> {
     }
 
     let (bgp, networks) = (bgp?, router?);
-    let router = Router {
+    let options = SpeakerOptions {
         local_as: bgp.as_number?,
         router_id: bgp.router_id?,
+        cluster_id: bgp.cluster_id.or(bgp.router_id)?,
+        listen_port: bgp.listen_port.unwrap_or(DEFAULT_BGP_PORT),
+        seed: seed(),
+    };
+    let now = running.unwrap_or(&options);
+    let router = Router {
+        local_as: now.local_as,
+        router_id: now.router_id,
         policies: &policies,
+        graceful_shutdown: bgp.graceful_shutdown,
     };
     let all = peers.iter().map(|(name, spec)| (name.as_str(), spec));
     let (peers, ranges) = sessions(all, &router);
     Some(Resolved {
-        options: SpeakerOptions {
-            local_as: router.local_as,
-            router_id: router.router_id,
-            cluster_id: bgp.cluster_id.unwrap_or(router.router_id),
-            listen_port: bgp.listen_port.unwrap_or(DEFAULT_BGP_PORT),
-            seed: seed(),
-        },
+        options,
         config: SpeakerConfig {
             peers,
             ranges,
+            med: med_rules(&bgp),
+            multipath: multipath(&bgp),
+            aggregates: aggregates(&bgp),
             import: ImportContext {
                 pools: Vec::new(),
                 node_prefixes: bgp.node_prefixes,
@@ -293,15 +342,22 @@ fn resolve(root: &Node, errors: &mut Errors<'_>) -> Option<Resolved> {
                 .map(|(name, station)| (name.clone(), station.into()))
                 .collect(),
         },
-        local: networks
-            .networks
-            .into_iter()
-            .map(|prefix| LocalRoute {
-                prefix,
-                source: RouteSource::Static,
-            })
-            .collect(),
+        local: originated(networks),
     })
+}
+
+fn originated(router: RouterConfig) -> Vec<LocalRoute> {
+    let plain = router.networks.into_iter().map(|prefix| (prefix, None));
+    let declared = router.announcements.into_iter();
+    let declared = declared.map(|route| (route.prefix, attributes_of(&route.set)));
+    let all = plain
+        .chain(declared)
+        .map(|(prefix, attributes)| LocalRoute {
+            prefix,
+            source: RouteSource::Static,
+            attributes,
+        });
+    all.collect()
 }
 
 fn judge_peers(

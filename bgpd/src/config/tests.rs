@@ -2,6 +2,7 @@
 
 use bgp_core::fsm::RemoteAs;
 use bgp_core::policy::{Builtin, Chain};
+use bgp_core::rib::DefaultOriginate;
 
 use super::*;
 use crate::range::RangeConfig;
@@ -139,7 +140,7 @@ installroutes = false
             "20:16: peers.b.nodeSelector: is for clusters: this file configures one router; remove it",
             "23:11: peers.c.address: 192.0.2.2 is that of peer \"b\" too: keep one",
             "26:15: peers.c.multihopTtl: contradicts ttlSecurityHops, which sends with TTL 255 and says how far away the peer may be: remove one",
-            "27:1: peers.c.weird key: unknown field: known are nodeSelector, address, listenRange, maxSessions, asNumber, port, localAsNumber, sourceAddress, families, holdTimeSeconds, keepaliveTimeSeconds, connectRetrySeconds, passive, password, ttlSecurityHops, multihopTtl, maxPrefixes, maxPrefixesOut, routeReflectorClient, nextHop, asOverride, allowedOwnAs, removePrivateAs, role, roleStrict, importPolicies, exportPolicies",
+            "27:1: peers.c.weird key: unknown field: known are nodeSelector, address, listenRange, maxSessions, asNumber, port, localAsNumber, sourceAddress, families, holdTimeSeconds, keepaliveTimeSeconds, connectRetrySeconds, passive, password, ttlSecurityHops, multihopTtl, maxPrefixes, maxPrefixesOut, routeReflectorClient, nextHop, asOverride, allowedOwnAs, removePrivateAs, role, roleStrict, asMigration, enforceFirstAs, extendedNextHop, defaultOriginate, gracefulShutdown, shutdown, importPolicies, exportPolicies",
             "29:1: peers.d.address: is missing: give the peer's address, or a listenRange for peers that connect to us",
             "33:17: policies.silver.defaultAction: \"maybe\" is not known: use accept or reject or next",
             "36:33: policies.bronze.rules[1]: is never asked: rules[0] has no condition and decides every route",
@@ -434,17 +435,82 @@ fn wrong_ranges() {
 
 #[test]
 fn stations_have_tables_of_their_own() {
-    let station = "[bmp.noc]\naddress = \"192.0.2.9\"\nrouteMonitoring = \"both\"\nconnectRetrySeconds = 5\n";
+    let station =
+        "[bmp.noc]\naddress = \"192.0.2.9\"\nrouteMonitoring = \"both\"\nconnectRetrySeconds = 5\n";
     let resolved = parse(&format!("{VALID}{station}"), "bgpd.toml").unwrap();
     let noc = &resolved.config.stations["noc"];
     assert_eq!(noc.collector.to_string(), "192.0.2.9:11019");
     assert_eq!(noc.connect_retry.as_secs(), 5);
-    let wrong = station.replace("= 5", "= 721").replace("[bmp", "[bgp.bmp.x]\naddress = \"::1\"\n[bmp");
+    let wrong = station
+        .replace("= 5", "= 721")
+        .replace("[bmp", "[bgp.bmp.x]\naddress = \"::1\"\n[bmp");
     report(
         &format!("{VALID}{wrong}"),
         &[
             "12:6: bgp.bmp: is for clusters: write tables [bmp.NAME]",
             "17:23: bmp.noc.connectRetrySeconds: 721 is not 1 to 720",
         ],
+    );
+}
+
+#[test]
+fn moves_drains_and_what_is_originated() {
+    let text = VALID
+        .replace(
+            HOLD,
+            "localAsNumber = 64999\nasMigration = { noPrepend = true, dualAs = true }
+            shutdown = \"bye\"\nextendedNextHop = true\ndefaultOriginate = { ipv6-unicast = \"if-present\" }",
+        )
+        .replace("[peers", "gracefulShutdown = true\nalwaysCompareMed = true\naggregates = [{ prefix = \"10.0.0.0/8\" }]\n[peers")
+        + "announcements = [{ prefix = \"10.9.0.0/24\", set = { med = 3 } }]";
+    let resolved = parse(&text, "bgpd.toml").unwrap();
+    let peer = &resolved.config.peers["tor"];
+    let settings = &peer.settings;
+    assert_eq!(
+        (settings.local_as, settings.other_local_as),
+        (64999, Some(65001))
+    );
+    assert!(settings.extended_next_hop && peer.relation.graceful_shutdown);
+    let migration = peer.relation.migration.unwrap();
+    assert_eq!((migration.real_as, migration.no_prepend), (65001, true));
+    assert_eq!(
+        peer.relation.default_originate,
+        [None, Some(DefaultOriginate::IfPresent)]
+    );
+    assert_eq!(peer.shutdown.as_deref(), Some("bye"));
+    assert!(resolved.config.med.always_compare && peer.enforce_first_as);
+    assert_eq!(resolved.config.aggregates.len(), 1);
+    let meds = resolved.local.iter().map(|route| {
+        let attributes = route.attributes.as_ref();
+        attributes.and_then(|attributes| attributes.hot().med)
+    });
+    assert_eq!(meds.collect::<Vec<_>>(), [None, Some(3)]);
+}
+
+#[test]
+fn moves_that_contradict_themselves() {
+    check(
+        HOLD,
+        "asMigration = {}",
+        &[
+            "8:15: peers.tor.asMigration: is about a former AS on this session: set localAsNumber to it",
+        ],
+    );
+    check(
+        HOLD,
+        "localAsNumber = 65001\nasMigration = {}",
+        &["9:15: peers.tor.asMigration: localAsNumber 65001 is our AS: set it to the former one"],
+    );
+    check(
+        "asNumber = 65101",
+        "asNumber = 65001\nlocalAsNumber = 64999\nasMigration = { dualAs = true }",
+        &[
+            "9:26: peers.tor.asMigration.dualAs: would make peers of one AS, 65001, of an eBGP session: remove it",
+        ],
+    );
+    check(
+        "networks = [\"10.1.0.0/24\"]",
+        "networks = [\"10.1.0.0/24\"]\nannouncements = [{ prefix = \"10.1.0.0/24\" }]",
+        &["13:20: router.announcements[0].prefix: 10.1.0.0/24 is in networks too: keep one"],
     );
 }

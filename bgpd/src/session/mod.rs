@@ -3,6 +3,7 @@
 //! The task reads from the socket only while the RIB takes its events, and never waits for anything but its select: so
 //! timers fire and keepalives leave on time while the RIB is busy. Bytes that wait unread count as life.
 
+mod agreed;
 mod conn;
 mod limits;
 mod monitored;
@@ -15,14 +16,14 @@ mod tests;
 mod wait;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bgp_core::fsm::{ConnId, DownReason, Initiator, Input, Output, Peer, State};
 use bgp_core::negotiation::Negotiated;
-use bgp_core::rib::{Event, OutMessage, PeerDown, PeerUp, Relation, SessionId, TableId};
+use bgp_core::rib::{Event, OutMessage, PeerDown, PeerUp, SessionId, TableId};
 use bgp_wire::{Family, NextHop, Notification, cease};
 use roadbed_api::agent::{BgpPeer, PeerReport};
 use roadbed_fib::{FibHandle, LocalLink};
@@ -34,6 +35,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::bmp::{Ending, Monitored};
 use crate::rib_thread::{RibHandle, RibMessage};
 use crate::speaker::PeerConfig;
+use agreed::{own_next_hops, with_negotiated};
 use conn::Conn;
 use limits::{Counting, Due};
 use wait::{dialled, from_rib, local_link, readable, sleep_until, writable};
@@ -172,7 +174,9 @@ impl Session {
         mut commands: mpsc::Receiver<Command>,
         mut accepted: mpsc::Receiver<TcpStream>,
     ) {
-        self.input(Input::ManualStart);
+        if self.config.shutdown.is_none() {
+            self.input(Input::ManualStart);
+        }
         while !((self.stopping || self.is_over()) && self.to_rib.is_empty()) {
             let deadline = self.fsm.next_deadline();
             let wake = {
@@ -257,6 +261,7 @@ impl Session {
                 let policies_changed = of(&config) != of(&self.config);
                 let transport_changed = config.transport != self.config.transport;
                 let limits_changed = config.limits != self.config.limits;
+                let was_wanted = self.config.shutdown.is_none();
                 self.config = *config;
                 if transport_changed {
                     self.change_transport();
@@ -270,9 +275,15 @@ impl Session {
                     let event = Event::Policies(up.session, import, export, relation);
                     self.to_rib.push_back(RibMessage::Event(event));
                 }
+                if let (Some(message), true) = (self.config.shutdown.clone(), was_wanted) {
+                    self.input(Input::ManualStop { message });
+                }
                 self.input(Input::SettingsChanged(Box::new(
                     self.config.settings.clone(),
                 )));
+                if self.config.shutdown.is_none() && !was_wanted {
+                    self.input(Input::ManualStart);
+                }
             }
             // Who asked may have gone.
             Command::Report(reply) => {
@@ -382,8 +393,7 @@ impl Session {
                 self.counting.forget();
                 if let Some(up) = self.up.take() {
                     let ending = Ending::new(&reason, up.last_words);
-                    self.to_rib
-                        .push_back(RibMessage::Ended(up.session, ending));
+                    self.to_rib.push_back(RibMessage::Ended(up.session, ending));
                     self.to_rib.push_back(RibMessage::Event(Event::PeerDown(
                         up.session,
                         PeerDown::Purge,
@@ -491,7 +501,7 @@ impl Session {
             ..
         } = starting;
         let session = SessionId(self.context.session_ids.fetch_add(1, Ordering::Relaxed));
-        let next_hops = own_next_hops(local.ip(), link.as_ref());
+        let next_hops = own_next_hops(local.ip(), link.as_ref(), negotiated.extended_next_hop);
         for family in &negotiated.families {
             if next_hops[*family as usize].is_none() {
                 tracing::warn!(
@@ -560,37 +570,8 @@ impl Session {
             established_count: self.fsm.counters().established,
             last_error: self.fsm.last_error().map(|e| e.reason.to_string()),
             update_faults: self.faults.clone(),
-            warnings: self.counting.warnings(),
+            warnings: self.warnings(),
         }
-    }
-}
-
-/// Our own address as a next hop, per family: the session's own end, and the other family's address on its link
-/// (RFC 2545 §3 for IPv6).
-fn own_next_hops(local: IpAddr, link: Option<&LocalLink>) -> [Option<NextHop>; 2] {
-    let v4 = match local {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => link.and_then(|l| l.v4),
-    };
-    let v6 = match local {
-        IpAddr::V6(address) if !address.is_unicast_link_local() => Some(address),
-        _ => link.and_then(|l| l.v6_global),
-    };
-    [
-        v4.map(NextHop::V4),
-        v6.map(|global| NextHop::V6 {
-            global,
-            link_local: None,
-        }),
-    ]
-}
-
-/// What is configured of a peer, with what its OPEN says.
-fn with_negotiated(relation: Relation, negotiated: &Negotiated) -> Relation {
-    Relation {
-        role: negotiated.peer_role,
-        enhanced_refresh: negotiated.enhanced_route_refresh,
-        ..relation
     }
 }
 

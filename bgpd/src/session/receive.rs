@@ -133,12 +133,19 @@ impl Session {
             return Input::Update { conn };
         };
         let update = bgp_wire::decode_update(body, &up.negotiated.decode_context());
-        for fault in &update.faults {
+        let negotiated = &up.negotiated;
+        let enforced = self.config.enforce_first_as && negotiated.ebgp;
+        let fits = !enforced || routes::begins_with(&update, negotiated.peer_as);
+        for fault in update
+            .faults
+            .iter()
+            .chain((!fits).then_some(&routes::FIRST_AS))
+        {
             let label = routes::fault_label(fault);
             tracing::warn!(peer = %self.config.name, fault = %label, "UPDATE with a fault");
             *self.faults.entry(label).or_insert(0) += 1;
         }
-        match routes::translate(&update, &up.next_hops) {
+        match routes::translate(&update, &up.next_hops, fits) {
             Translated::Routes(received) => {
                 if update.verdict == Verdict::TreatAsWithdraw {
                     let prefixes = received.iter().map(Received::prefixes).sum();

@@ -9,6 +9,18 @@ use roadbed_api::agent::{BgpPeer, BgpSession, ConnectionCounts, MessageCounts};
 use super::Session;
 
 impl Session {
+    /// What an operator should not forget, in words.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let config = &self.config;
+        let shutdown = config.shutdown.as_ref();
+        let shutdown = shutdown.map(|words| format!("shut down by configuration: {words:?}"));
+        let draining = config.relation.graceful_shutdown;
+        let draining = draining.then(|| "gracefulShutdown: its routes are the last resort".into());
+        let mut warnings: Vec<String> = shutdown.into_iter().chain(draining).collect();
+        warnings.extend(self.counting.warnings());
+        warnings
+    }
+
     /// Without its prefix counts, which the RIB knows.
     pub(super) fn peer(&self) -> BgpPeer {
         let counters = self.fsm.counters();

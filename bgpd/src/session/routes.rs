@@ -3,6 +3,7 @@
 use bgp_core::rib::FamilyUpdate;
 use bgp_wire::{
     AttributeFault, Family, NextHop, Nlri, NlriSlice, Notification, Treatment, Update, Verdict,
+    attr_type,
 };
 
 /// What one UPDATE tells the RIB.
@@ -34,10 +35,30 @@ pub(super) enum Translated {
 /// go on without it (RFC 7606 §2 leaves the choice).
 const OPTIONAL_ATTRIBUTE_ERROR: (u8, u8) = (3, 9);
 
-/// `own` are our next hops towards this peer: a route via ourselves is none (RFC 4271 §6.3).
-pub(super) fn translate(update: &Update<'_>, own: &[Option<NextHop>; 2]) -> Translated {
+/// A path that an external peer sends does not begin with its AS (RFC 4271 §6.3). RFC 7606 §7.2 treats what is wrong
+/// with an AS_PATH as a withdraw.
+pub(super) const FIRST_AS: AttributeFault = AttributeFault {
+    attr_type: attr_type::AS_PATH,
+    treatment: Treatment::TreatAsWithdraw,
+    reason: "does not begin with the peer's AS",
+};
+
+/// Whether the path, if there is one, begins with this AS.
+pub(super) fn begins_with(update: &Update<'_>, peer_as: u32) -> bool {
+    let attributes = update.attributes.as_ref();
+    let announces = !update.announced.is_empty() || update.mp_reach.is_some();
+    !announces || attributes.is_none_or(|a| a.hot().neighbor_as == Some(peer_as))
+}
+
+/// `own` are our next hops towards this peer: a route via ourselves is none (RFC 4271 §6.3). `first_as_fits` is what
+/// [`begins_with`] says where that is asked for.
+pub(super) fn translate(
+    update: &Update<'_>,
+    own: &[Option<NextHop>; 2],
+    first_as_fits: bool,
+) -> Translated {
     let withdraw_all = match &update.verdict {
-        Verdict::Ok | Verdict::AttributeDiscard => false,
+        Verdict::Ok | Verdict::AttributeDiscard => !first_as_fits,
         Verdict::TreatAsWithdraw => true,
         Verdict::SessionReset(notification) => return Translated::Reset(notification.clone()),
         Verdict::FamilyDisable(_) => {

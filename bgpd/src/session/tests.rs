@@ -55,6 +55,8 @@ async fn established_with(limits: Limits) -> Bench {
             ttl: Ttl::Send(1),
         },
         limits,
+        enforce_first_as: true,
+        shutdown: None,
         relation: Default::default(),
     };
     let (rib_queue, rib) = mpsc::channel(1);

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::kinds::{BmpStationSpec, Kind};
+use crate::kinds::bgp_origination::{BgpAggregate, validate_aggregates};
 use crate::problem::Problems;
 use crate::resource::Spec;
 
@@ -39,7 +40,54 @@ pub struct BgpConfigSpec {
     /// BMP stations by name, of every node. `bgpd.toml` has tables `[bmp.NAME]` instead.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub bmp: BTreeMap<String, BmpStationSpec>,
+    /// Prefixes that are announced in place of, or beside, what is inside them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aggregates: Vec<BgpAggregate>,
+    /// Compare MULTI_EXIT_DISC between paths of all neighbouring ASes, not only within one; default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub always_compare_med: bool,
+    /// A path without MULTI_EXIT_DISC has the worst, not the best; default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing_med_as_worst: bool,
+    /// Paths that share the traffic of a prefix at most when the best one is from eBGP; default 16, 1–64. 1: no sharing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_paths: Option<u16>,
+    /// As `maxPaths`, when the best path is from iBGP; default 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_paths_ibgp: Option<u16>,
+    /// Paths share even if their AS_PATHs differ, as long as these are of one length; default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub multipath_as_path_relax: bool,
+    /// Whether weights follow the Link Bandwidth Extended Community; default `use`.
+    #[serde(default, skip_serializing_if = "LinkBandwidth::is_default")]
+    pub link_bandwidth: LinkBandwidth,
+    /// Make the routes of all peers the last resort, before the speaker goes (RFC 8326); default false. Of the
+    /// standalone speaker; in a cluster it is every node.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub graceful_shutdown: bool,
 }
+
+/// What the Link Bandwidth Extended Community (draft-ietf-idr-link-bandwidth) does among paths that share traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LinkBandwidth {
+    /// Where every path has one, each gets traffic in proportion.
+    #[default]
+    Use,
+    /// All get the same.
+    Ignore,
+}
+
+impl LinkBandwidth {
+    fn is_default(&self) -> bool {
+        *self == LinkBandwidth::default()
+    }
+}
+
+/// Default of `maxPaths` and `maxPathsIbgp`.
+pub const DEFAULT_MAX_PATHS: u16 = 16;
+/// The highest `maxPaths` and `maxPathsIbgp`.
+pub const HIGHEST_MAX_PATHS: u16 = 64;
 
 /// Nothing is observed of the settings themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,8 +109,20 @@ impl Spec for BgpConfigSpec {
                 format!("{id} cannot identify a speaker: use one of its unicast IPv4 addresses"),
             );
         }
+        validate_aggregates(&self.aggregates, &format!("{path}.aggregates"), problems);
         for (name, station) in &self.bmp {
             station.validate(&format!("{path}.bmp.{name}"), problems);
+        }
+        for (field, paths) in [
+            ("maxPaths", self.max_paths),
+            ("maxPathsIbgp", self.max_paths_ibgp),
+        ] {
+            if let Some(paths) = paths.filter(|n| !(1..=HIGHEST_MAX_PATHS).contains(n)) {
+                problems.add(
+                    format!("{path}.{field}"),
+                    format!("{paths} is not within 1 (no sharing) to {HIGHEST_MAX_PATHS}"),
+                );
+            }
         }
         for (i, prefix) in self.node_prefixes.iter().enumerate() {
             if *prefix != prefix.trunc() {

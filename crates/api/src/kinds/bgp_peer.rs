@@ -1,7 +1,9 @@
 //! `BGPPeer`: a neighbour, or a range of them, that some or all nodes speak BGP with.
 
+mod migration;
 mod peer_as;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -16,6 +18,7 @@ use crate::problem::Problems;
 use crate::resource::Spec;
 use crate::selector::LabelSelector;
 
+pub use migration::{AsMigration, DefaultOriginate};
 pub use peer_as::PeerAs;
 
 /// Route policies that exist without being declared.
@@ -105,6 +108,24 @@ pub struct BgpPeerSpec {
     /// Refuse a peer that does not say its role; default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub role_strict: bool,
+    /// The session has our former AS, `localAsNumber` (RFC 7705); absent: that is simply our AS towards this peer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_migration: Option<AsMigration>,
+    /// Take only paths that begin with the peer's AS (RFC 4271 §6.3); default true but for a client of a route server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforce_first_as: Option<bool>,
+    /// Offer IPv6 next hops for IPv4 routes (RFC 8950); default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub extended_next_hop: bool,
+    /// Families that the peer is sent a default route of ours for, whatever the export policies say.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub default_originate: BTreeMap<AddressFamily, DefaultOriginate>,
+    /// Make routes from and to this peer the last resort, before its session goes (RFC 8326); default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub graceful_shutdown: bool,
+    /// Keep the session down, and tell the peer this when it goes (RFC 9003); absent: the session is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shutdown: Option<String>,
     /// Route policies for what the peer sends; default `["default"]` towards eBGP, `["accept-all"]` towards iBGP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub import_policies: Vec<String>,
@@ -233,6 +254,7 @@ impl Spec for BgpPeerSpec {
             );
         }
         self.validate_transport(path, problems);
+        migration::validate(self, path, problems);
         for (field, limits) in [
             ("maxPrefixes", &self.max_prefixes),
             ("maxPrefixesOut", &self.max_prefixes_out),

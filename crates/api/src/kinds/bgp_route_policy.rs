@@ -17,6 +17,8 @@ use crate::kinds::{AddressFamily, Kind};
 use crate::problem::Problems;
 use crate::resource::Spec;
 
+pub(super) use validate::changes as validate_changes;
+
 pub use as_path::{AsPathAlternative, AsPathNode, AsPathPattern, AsTerm, DigitRun, MAX_STEPS};
 pub use community::{
     CommunityName, CommunityPattern, ExtCommunityName, ExtCommunityPattern, LargeCommunityPattern,

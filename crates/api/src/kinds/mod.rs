@@ -1,6 +1,7 @@
 //! The resource kinds. Each file has one kind: spec, status, validation.
 
 mod bgp_config;
+mod bgp_origination;
 mod bgp_peer;
 mod bgp_route_policy;
 mod bmp_station;
@@ -17,9 +18,14 @@ use serde::{Deserialize, Serialize};
 use crate::problem::Problems;
 use crate::resource::{Object, ObjectError, Spec};
 
-pub use bgp_config::{BgpConfigSpec, BgpConfigStatus, DEFAULT_BGP_PORT};
+pub use bgp_config::{
+    BgpConfigSpec, BgpConfigStatus, DEFAULT_BGP_PORT, DEFAULT_MAX_PATHS, HIGHEST_MAX_PATHS,
+    LinkBandwidth,
+};
+pub use bgp_origination::{BgpAggregate, BgpAnnouncement};
 pub use bgp_peer::{
-    AddressFamily, BUILTIN_POLICIES, BgpPeerSpec, BgpPeerStatus, BgpRole, NextHopPolicy, PeerAs,
+    AddressFamily, AsMigration, BUILTIN_POLICIES, BgpPeerSpec, BgpPeerStatus, BgpRole,
+    DefaultOriginate, NextHopPolicy, PeerAs,
 };
 pub use bgp_route_policy::{
     AsPathAlternative, AsPathNode, AsPathPattern, AsTerm, BgpRoutePolicySpec, BgpRoutePolicyStatus,

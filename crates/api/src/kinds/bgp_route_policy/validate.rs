@@ -188,7 +188,7 @@ fn prefix_range(range: &PrefixRange, path: &str, problems: &mut Problems) {
     }
 }
 
-fn changes(set: &PolicySet, path: &str, problems: &mut Problems) {
+pub(crate) fn changes(set: &PolicySet, path: &str, problems: &mut Problems) {
     let at = |field: &str| format!("{path}.{field}");
     if let Some(prepend) = set.prepend_as {
         if let Some(asn) = prepend.as_number {
