@@ -511,6 +511,6 @@ fn moves_that_contradict_themselves() {
     check(
         "networks = [\"10.1.0.0/24\"]",
         "networks = [\"10.1.0.0/24\"]\nannouncements = [{ prefix = \"10.1.0.0/24\" }]",
-        &["13:20: router.announcements[0].prefix: 10.1.0.0/24 is in networks too: keep one"],
+        &["12:29: router.announcements[0].prefix: 10.1.0.0/24 is in networks too: keep one"],
     );
 }
