@@ -5,6 +5,8 @@
 )]
 
 mod bird;
+mod bmp;
+mod collector;
 mod config;
 mod defaults;
 mod drain;
