@@ -1,6 +1,7 @@
 use super::*;
 use crate::attrs::Origin;
 
+mod matrix;
 mod whole;
 
 const IBGP: DecodeContext = DecodeContext {
