@@ -240,6 +240,7 @@ fn route(detail: &RouteDetail) -> BgpRoute {
         peer: detail.peer.as_ref().map(ToString::to_string),
         path_id: detail.path_id,
         best: matches!(detail.verdict, Verdict::Best(_)),
+        multipath: matches!(detail.verdict, Verdict::Shares(_)),
         why: detail.verdict.to_string(),
         rejected: detail
             .rejected

@@ -11,7 +11,7 @@ use crate::netns::Ns;
 pub const PROTOCOL: &str = "82";
 
 /// A namespace's routes of one protocol, both families: destination → `via GATEWAY dev DEVICE`, next hops sorted and
-/// joined by `, `; ` linkdown` where the kernel says so.
+/// joined by `, `; ` weight N` where it is not 1, ` linkdown` where the kernel says so.
 ///
 /// # Errors
 /// When `ip` fails.
@@ -47,8 +47,12 @@ fn hop(value: &Value) -> String {
     let down = value["flags"]
         .as_array()
         .is_some_and(|flags| flags.iter().any(|f| f == "linkdown"));
+    let weight = match value["weight"].as_u64() {
+        Some(weight) if weight > 1 => format!(" weight {weight}"),
+        _ => String::new(),
+    };
     format!(
-        "via {gateway} dev {device}{}",
+        "via {gateway} dev {device}{weight}{}",
         if down { " linkdown" } else { "" }
     )
 }

@@ -11,7 +11,7 @@ use roadbed_api::agent::{
 };
 use roadbed_api::{Condition, Timestamp};
 use roadbed_bgpd::{PathView, RouteSource};
-use roadbed_fib::{InstalledRoute, RouteKind, RouteState, Source};
+use roadbed_fib::{InstalledRoute, NextHop, RouteKind, RouteState, Source};
 
 use super::App;
 
@@ -224,18 +224,27 @@ fn bgp_row(path: &PathView, kernel: &BTreeMap<(IpNet, Source), &InstalledRoute>)
         RouteSource::Static => (RouteOrigin::Static, None),
         RouteSource::Learned => (RouteOrigin::Bgp, Some(Source::Bgp)),
     };
+    let shares = matches!(path.verdict, roadbed_bgpd::Verdict::Shares(_));
     let route = source
-        .filter(|_| best)
+        .filter(|_| best || shares)
         .map(|source| kernel.get(&(path.prefix, source)).copied());
     let mut why = path.verdict.to_string();
     if let Some(rejected) = path.rejected {
         why = format!("{why} ({rejected})");
     }
+    // The best path stands for all that it shares with.
+    let several = route
+        .flatten()
+        .filter(|_| best)
+        .and_then(|route| match &route.route.as_ref()?.kind {
+            RouteKind::Via(hops) if hops.len() > 1 => Some(shared(hops)),
+            _ => None,
+        });
     RouteRow {
         prefix: path.prefix,
         origin,
         peer: path.peer.as_ref().map(ToString::to_string),
-        via: path.next_hop.map(|next_hop| next_hop.to_string()),
+        via: several.or_else(|| path.next_hop.map(|next_hop| next_hop.to_string())),
         as_path: path.peer.is_some().then(|| path.as_path.clone()),
         best,
         why,
@@ -255,13 +264,24 @@ fn install_error(route: &InstalledRoute) -> Option<String> {
     }
 }
 
+/// Next hops as the kernel shares packets out to them, with their weights where these differ.
+fn shared(hops: &[NextHop]) -> String {
+    let even = hops.iter().all(|hop| hop.weight == hops[0].weight);
+    let text = |hop: &NextHop| match even {
+        true => hop.gateway.to_string(),
+        false => format!("{} weight {}", hop.gateway, hop.weight.max(1)),
+    };
+    let hops: Vec<String> = hops.iter().map(text).collect();
+    hops.join(", ")
+}
+
 fn via(kind: &RouteKind, links: &BTreeMap<u32, String>) -> Option<String> {
     match kind {
         RouteKind::Device { ifindex } => Some(match links.get(ifindex) {
             Some(name) => format!("dev {name}"),
             None => format!("dev index {ifindex}"),
         }),
-        RouteKind::Via(hops) => hops.first().map(|hop| hop.gateway.to_string()),
+        RouteKind::Via(hops) => Some(shared(hops)),
         RouteKind::Unreachable => None,
     }
 }

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use smallvec::SmallVec;
 
 use crate::NEXT_HOP_IDS;
-use crate::route::RouteKind;
+use crate::route::{NextHop, RouteKind};
 
 /// Groups at most: peers choose the sets of next hops. Beyond that routes with several next hops are plain.
 pub(crate) const MAX_GROUPS: usize = 4096;
@@ -79,27 +79,23 @@ impl NextHopOp {
     }
 }
 
-/// The next hops that packets can be shared out to: those over live links, each once. `None` where a next-hop group
-/// cannot say it.
+/// The next hops that packets can be shared out to: those over live links, each once; a single one wherever it lies.
+/// `None` where a next-hop group cannot say it.
 pub(crate) fn content_of(kind: &RouteKind, dead: &dyn Fn(u32) -> bool) -> Option<Content> {
     let RouteKind::Via(hops) = kind else {
         return None;
     };
-    let mut content = Content::new();
-    for hop in hops {
+    let member = |hop: &NextHop| {
         let ifindex = hop.ifindex?;
-        if hops.len() > 1 && dead(ifindex) {
-            continue;
-        }
-        content.push((
-            Member {
-                gateway: hop.gateway,
-                ifindex,
-            },
-            hop.share(),
-        ));
+        let gateway = hop.gateway;
+        Some((Member { gateway, ifindex }, hop.share()))
+    };
+    let all = normal(hops.iter().map(member).collect::<Option<_>>()?);
+    if all.len() == 1 {
+        return Some(all);
     }
-    (!content.is_empty()).then(|| normal(content))
+    let live = all.into_iter().filter(|(member, _)| !dead(member.ifindex));
+    Some(normal(live.collect())).filter(|live: &Content| !live.is_empty())
 }
 
 /// Ascending, each member once, the smallest weights of the same proportions.

@@ -4,6 +4,7 @@ mod codec;
 mod groups;
 mod netns;
 mod plan;
+mod shared;
 mod tracker;
 mod watch;
 

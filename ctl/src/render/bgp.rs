@@ -248,7 +248,7 @@ pub fn bgp_routes(routes: &[BgpRoute], side: RouteSide, wide: bool) -> String {
             or_dash((!path.is_empty()).then_some(path)),
             or_dash(attributes.local_pref),
             or_dash(attributes.med),
-            if shown.yes { "yes" } else { "no" }.to_owned(),
+            shown.answer.to_owned(),
         ];
         if wide {
             let communities = [
@@ -274,8 +274,12 @@ pub fn bgp_routes(routes: &[BgpRoute], side: RouteSide, wide: bool) -> String {
 struct Shown<'a> {
     attributes: &'a RouteAttributes,
     next_hop: String,
-    yes: bool,
+    answer: &'static str,
     why: String,
+}
+
+fn yes_or_no(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
 }
 
 impl<'a> Shown<'a> {
@@ -289,7 +293,7 @@ impl<'a> Shown<'a> {
                     (Some(_), Some(next_hop)) => next_hop.clone(),
                     (None, _) => own(),
                 },
-                yes: advertised.attributes.is_some(),
+                answer: yes_or_no(advertised.attributes.is_some()),
                 why: advertised
                     .why_not
                     .clone()
@@ -304,13 +308,16 @@ impl<'a> Shown<'a> {
                     Some(received) => or_dash(received.next_hop.as_ref()),
                     None => own(),
                 },
-                yes: route.rejected.is_none(),
+                answer: yes_or_no(route.rejected.is_none()),
                 why: why(route),
             },
             _ => Shown {
                 attributes: &route.attributes,
                 next_hop: own(),
-                yes: route.best,
+                answer: match route.multipath {
+                    true => "ecmp",
+                    false => yes_or_no(route.best),
+                },
                 why: why(route),
             },
         }

@@ -10,6 +10,7 @@ mod collector;
 mod config;
 mod defaults;
 mod drain;
+mod ecmp;
 mod exabgp;
 mod extended_next_hop;
 mod fixture;

@@ -135,6 +135,9 @@ pub struct BgpRoute {
     pub path_id: u32,
     /// Whether it is the best path of its prefix.
     pub best: bool,
+    /// Whether it shares the traffic of the best path.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub multipath: bool,
     /// Why it is or is not best: the deciding step of RFC 4271 §9.1.2, or why it is not eligible.
     pub why: String,
     /// Why the import policy rejects it; absent when it is let in.
@@ -359,6 +362,7 @@ mod tests {
             peer: Some("tor1".into()),
             path_id: 0,
             best: true,
+            multipath: false,
             why: "best: the only path".into(),
             rejected: None,
             stale: false,

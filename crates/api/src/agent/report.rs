@@ -227,7 +227,7 @@ pub struct RouteRow {
     /// The peer that sent it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
-    /// Next hop or `dev NAME`.
+    /// Next hop or `dev NAME`. Where the best path shares its traffic, all next hops as the kernel has them, with weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
     /// AS_PATH, as `65101 65000`.

@@ -80,6 +80,7 @@ fn route(prefix: &str, peer: Option<&str>) -> BgpRoute {
         peer: peer.map(str::to_owned),
         path_id: 0,
         best: true,
+        multipath: false,
         why: "best: the only path".into(),
         rejected: None,
         stale: false,
