@@ -18,6 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::bmp::{Ending, Feed, Monitored, Question};
 
+#[cfg(test)]
+mod tests;
+
 /// Events that may wait for the thread.
 const QUEUE: usize = 1024;
 /// How long events are taken before work is done in between.
@@ -62,6 +65,9 @@ pub(crate) enum RibMessage {
     /// To be answered when all that follows from earlier messages was handed to the route writer. Answers of the
     /// next-hop tracker that came of it count as later messages.
     Barrier(oneshot::Sender<()>),
+    /// The thread does nothing for so long.
+    #[cfg(test)]
+    Pause(Duration),
 }
 
 /// What the kernel task is told.
@@ -157,16 +163,16 @@ struct RibThread {
 impl RibThread {
     fn run(mut self, mut queue: mpsc::Receiver<RibMessage>, runtime: &tokio::runtime::Handle) {
         let mut out = Vec::new();
-        let mut more = false;
+        let (mut more, mut longest) = (false, Duration::ZERO);
         loop {
-            if !more {
-                match self.wait(&mut queue, runtime) {
-                    Wait::Message(message) => self.take(message, &mut out),
-                    Wait::Deadline => self.rib.handle(self.now(), Event::Tick, &mut out),
-                    Wait::Closed => return,
-                }
-            }
+            let first = (!more).then(|| self.wait(&mut queue, runtime));
             let begun = Instant::now();
+            match first {
+                Some(Wait::Message(message)) => self.take(message, &mut out),
+                Some(Wait::Deadline) => self.rib.handle(self.now(), Event::Tick, &mut out),
+                Some(Wait::Closed) => return,
+                None => {}
+            }
             while begun.elapsed() < SLICE {
                 match queue.try_recv() {
                     Ok(message) => self.take(message, &mut out),
@@ -177,6 +183,11 @@ impl RibThread {
             more = self.rib.work(&mut out);
             self.dispatch(&mut out, more);
             self.feed.attend(&mut self.rib);
+            let took = begun.elapsed();
+            if took > longest {
+                longest = took;
+                tracing::debug!(micros = took.as_micros(), "longest slice of the RIB so far");
+            }
         }
     }
 
@@ -237,6 +248,8 @@ impl RibThread {
                 drop(reply.send(counters));
             }
             RibMessage::Barrier(reply) => self.barriers.push(reply),
+            #[cfg(test)]
+            RibMessage::Pause(time) => std::thread::sleep(time),
         }
     }
 
