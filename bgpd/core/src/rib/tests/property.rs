@@ -6,7 +6,7 @@ use super::*;
 
 /// Peers 1 to 3 are external, 4 and 5 internal.
 const PEERS: std::ops::Range<u64> = 1..6;
-const NETS: std::ops::Range<u32> = 0..12;
+const NETS: std::ops::Range<u32> = 0..13;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -21,6 +21,8 @@ enum Op {
     Repeat(u64, Vec<u32>, bool),
     /// Export policy of a peer: everything, or own routes.
     Export(u64, bool),
+    /// Whether a peer asks for a default route of ours.
+    Default(u64, Option<DefaultOriginate>),
     /// Whether the import policy of everybody lets IPv4 prefixes in, which is all that `default` measures here.
     Pools(bool),
     /// Which of [`AGGREGATES`], and whether they hold back what is inside.
@@ -48,6 +50,10 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (PEERS, prop::collection::vec(NETS, 0..4), any::<bool>())
             .prop_map(|(p, n, end)| Op::Repeat(p, n, end)),
         1 => (PEERS, any::<bool>()).prop_map(|(p, all)| Op::Export(p, all)),
+        1 => (PEERS, prop::option::of(prop_oneof![
+            Just(DefaultOriginate::Always),
+            Just(DefaultOriginate::IfPresent),
+        ])).prop_map(|(p, when)| Op::Default(p, when)),
         1 => any::<bool>().prop_map(Op::Pools),
         1 => prop::collection::btree_map(0..AGGREGATES.len(), any::<bool>(), 0..4)
             .prop_map(|chosen| Op::Aggregates(chosen.into_iter().collect())),
@@ -55,12 +61,17 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// The last four are IPv6.
+/// Four are IPv6, the last is the default route.
 fn net(n: u32) -> IpNet {
     match n {
         0..8 => prefix(n),
+        12 => default_route(),
         _ => format!("2001:db8:{n:x}::/48").parse().unwrap(),
     }
+}
+
+fn default_route() -> IpNet {
+    "0.0.0.0/0".parse().unwrap()
 }
 
 fn hop(prefix: &IpNet, h: u8) -> NextHop {
@@ -113,6 +124,7 @@ fn update(n: u32, attributes: Option<(PathAttributes, NextHop)>) -> Vec<FamilyUp
 struct Model {
     sessions: BTreeMap<u64, u64>,
     exports_all: BTreeMap<u64, bool>,
+    defaults: BTreeMap<u64, DefaultOriginate>,
     /// Aggregates that are sent in place of what is inside.
     summaries: Vec<IpNet>,
     generation: u64,
@@ -146,6 +158,7 @@ impl Model {
                 let next = self.generation * 10 + p;
                 self.sessions.insert(p, next);
                 self.exports_all.insert(p, true);
+                self.defaults.remove(&p);
                 let up = PeerUp {
                     session: SessionId(next),
                     ..config(p)
@@ -172,17 +185,12 @@ impl Model {
             }
             Op::Export(p, all) => {
                 self.exports_all.insert(p, all);
-                let export = Chain::new(&[if all {
-                    Builtin::AcceptAll
-                } else {
-                    Builtin::Default
-                }]);
-                vec![Event::Policies(
-                    SessionId(self.sessions[&p]),
-                    config(p).import,
-                    export,
-                    Relation::default(),
-                )]
+                vec![self.policies(p)]
+            }
+            Op::Default(p, when) => {
+                self.defaults.remove(&p);
+                self.defaults.extend(when.map(|when| (p, when)));
+                vec![self.policies(p)]
             }
             Op::Pools(on) => vec![Event::ImportContext(ImportContext {
                 pools: on
@@ -205,6 +213,20 @@ impl Model {
         }
     }
 
+    fn policies(&self, p: u64) -> Event {
+        let export = match self.exports_all[&p] {
+            true => Builtin::AcceptAll,
+            false => Builtin::Default,
+        };
+        let relation = Relation {
+            default_originate: [self.defaults.get(&p).copied(), None],
+            ..Relation::default()
+        };
+        let session = SessionId(self.sessions[&p]);
+        let chains = (config(p).import, Chain::new(&[export]));
+        Event::Policies(session, chains.0, chains.1, relation)
+    }
+
     fn is_suppressed(&self, prefix: &IpNet) -> bool {
         let mut summaries = self.summaries.iter();
         summaries.any(|summary| summary.contains(prefix) && summary != prefix)
@@ -213,7 +235,8 @@ impl Model {
     /// What a peer must have been sent, by the rules applied to each prefix by itself: the first AS behind ours.
     fn expected(&self, bench: &Bench, peer: u64) -> BTreeMap<IpNet, Option<u32>> {
         let best = bench.rib.paths(T, None).into_iter();
-        best.filter(|path| matches!(path.verdict, Verdict::Best(_)))
+        let mut expected: BTreeMap<_, _> = best
+            .filter(|path| matches!(path.verdict, Verdict::Best(_)))
             .filter(|path| !self.is_suppressed(&path.prefix))
             .map(|path| {
                 (
@@ -230,7 +253,19 @@ impl Model {
                 }
             })
             .map(|(prefix, source)| (prefix, source.map(|source| 65000 + source as u32)))
-            .collect()
+            .collect();
+        if let Some(when) = self.defaults.get(&peer) {
+            let paths = bench.rib.paths(T, Some(&default_route()));
+            let mut best = paths
+                .iter()
+                .filter(|p| matches!(p.verdict, Verdict::Best(_)));
+            let from_others = best.any(|p| p.peer != Some(format!("p{peer}").into()));
+            match from_others || *when == DefaultOriginate::Always {
+                true => expected.insert(default_route(), None),
+                false => expected.remove(&default_route()),
+            };
+        }
+        expected
     }
 }
 
@@ -245,6 +280,7 @@ proptest! {
         let mut model = Model {
             sessions: PEERS.map(|peer| (peer, peer)).collect(),
             exports_all: PEERS.map(|peer| (peer, true)).collect(),
+            defaults: BTreeMap::new(),
             summaries: vec![],
             generation: 0,
         };
