@@ -1,4 +1,5 @@
 use super::*;
+use crate::capability::capability_code;
 use crate::frame::{MAX_MESSAGE_LEN, frame};
 
 const FIXED: [u8; 9] = [4, 0xfd, 0xe9, 0, 90, 10, 0, 0, 1];
@@ -139,6 +140,39 @@ fn capabilities_one_by_one() {
             value: vec![1, 2, 3],
         }),
     );
+}
+
+/// Whatever the code, what is not understood ends no session; what changes how messages are read must have a length that
+/// its specification allows.
+#[test]
+fn every_code_with_every_length() {
+    for code in 0..=255 {
+        for len in 0..=40u8 {
+            let allowed = match code {
+                capability_code::MULTI_PROTOCOL | capability_code::FOUR_OCTET_AS => len == 4,
+                capability_code::ROLE => len == 1,
+                capability_code::EXTENDED_NEXT_HOP => len.is_multiple_of(6),
+                capability_code::ADD_PATH => len.is_multiple_of(4),
+                capability_code::GRACEFUL_RESTART => len >= 2 && (len - 2).is_multiple_of(4),
+                _ => true,
+            };
+            let capability = [&[code, len], &vec![1; len.into()][..]].concat();
+            let size = capability.len() as u8;
+            let body = body(&[&[size + 2, 2, size], &capability[..]].concat());
+            match Open::decode(&body) {
+                Ok(open) => {
+                    assert!(allowed, "{code}, {len} octets");
+                    let codes = open.capabilities.iter().map(Capability::code);
+                    assert!(codes.eq([code]));
+                }
+                Err(error) => {
+                    assert!(!allowed, "{code}, {len} octets: {error}");
+                    let n = error.notification;
+                    assert_eq!((n.code, n.subcode, n.data.len()), (2, 0, 0));
+                }
+            }
+        }
+    }
 }
 
 #[test]
