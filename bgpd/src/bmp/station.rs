@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{oneshot, watch};
 
@@ -13,6 +14,10 @@ use crate::rib_thread::RibHandle;
 
 /// How long a collector may take to accept.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Silence after which, and intervals at which, the collector's TCP is asked whether it is there.
+const PROBE_AFTER: Duration = Duration::from_secs(15);
+/// How long its TCP may leave octets or probes unanswered.
+const VANISHED: Duration = Duration::from_secs(60);
 /// Longest pause between two attempts (RFC 7854 §3.2), unless the first one is longer.
 const MAX_RETRY: Duration = Duration::from_secs(720);
 
@@ -169,7 +174,12 @@ async fn connect(config: &StationConfig) -> std::io::Result<TcpStream> {
         true => TcpSocket::new_v4()?,
         false => TcpSocket::new_v6()?,
     };
-    socket.set_keepalive(true)?;
+    // A collector that vanishes without a word is missed within a minute or so, also while there is nothing to tell.
+    let probes = TcpKeepalive::new()
+        .with_time(PROBE_AFTER)
+        .with_interval(PROBE_AFTER);
+    SockRef::from(&socket).set_tcp_keepalive(&probes)?;
+    SockRef::from(&socket).set_tcp_user_timeout(Some(VANISHED))?;
     if let Some(source) = config.source_address {
         socket.bind(SocketAddr::new(source, 0))?;
     }
