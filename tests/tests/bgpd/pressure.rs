@@ -1,10 +1,12 @@
-//! A peer that stops reading while others churn: it costs little memory, delays nobody, and has everything right once it
-//! reads again. What ends its session after eight minutes is tested where time is virtual (`bgpd/core/src/fsm`) or short
+//! More than somebody can take. A peer that stops reading while others churn costs little memory, delays nobody, and has
+//! everything right once it reads again; a large table costs nobody's session. What ends its session after eight minutes is tested where time is virtual (`bgpd/core/src/fsm`) or short
 //! (`bgpd/src/rib_thread/tests.rs`).
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
+use std::sync::mpsc::TryRecvError;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
@@ -20,6 +22,8 @@ use crate::script::{KEEPALIVE, Script, UPDATE, mandatory, message, open, update}
 const SOURCE: &str = "10.99.0.2";
 const SINK: &str = "10.99.1.2";
 const STUCK: &str = "10.99.1.1";
+/// The shortest that RFC 4271 allows.
+const HOLD_S: u16 = 3;
 /// Rounds of churn, and prefixes that come in each, never seen before; those of the round before go. A round is some 50 KiB
 /// of UPDATEs, so all of them are more than a slow reader is kept.
 const ROUNDS: u32 = 240;
@@ -165,4 +169,92 @@ fn a_peer_that_stops_reading_costs_little_and_delays_nobody() {
     let (all, some) = (heard.updates, late.updates);
     assert!(some < all / 2, "never left behind: {some} UPDATEs of {all}");
     assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
+/// Prefixes of the large table. A million takes an optimised speaker: `make soak`.
+fn load() -> u32 {
+    std::env::var("LOAD_PREFIXES").map_or(200_000, |n| n.parse().unwrap())
+}
+
+/// Prefixes that an UPDATE announces, each with three octets.
+fn announced(body: &[u8]) -> u32 {
+    let len = |at: usize| usize::from(u16::from_be_bytes([body[at], body[at + 1]]));
+    let withdrawn = len(0);
+    let nlri = body.len() - 4 - withdrawn - len(2 + withdrawn);
+    u32::try_from(nlri / 4).unwrap()
+}
+
+/// One peer sends a large table, another is sent it, and a third has nothing to say and the shortest Hold Time.
+#[test]
+fn a_large_table_ends_no_session() {
+    const A_ROW: u32 = 10;
+    let pair = Pair::new();
+    let mut peers = peer("source", SOURCE, "passive = true");
+    for (name, address, more) in [
+        ("sink", SINK, "exportPolicies = [\"accept-all\"]"),
+        ("quiet", STUCK, ""),
+    ] {
+        pair.peer
+            .add_address("eth0", &format!("{address}/16"))
+            .unwrap();
+        peers += &peer(name, address, &format!("passive = true\n{more}"));
+    }
+    let text = config(&peers, "") + "installRoutes = false\n";
+    let mut speaker = Bgpd::start(&pair.us, pair.dir(), &text).unwrap();
+    let table: Vec<u8> = (0..load() / A_ROW)
+        .flat_map(|row| {
+            let med = [&[0x80, 4, 4][..], &row.to_be_bytes()].concat();
+            let attributes = [mandatory([10, 99, 0, 2]), vec![med]].concat();
+            let prefixes = (0..A_ROW).map(|i| {
+                let n = (row * A_ROW + i).to_be_bytes();
+                [20 + n[1], n[2], n[3]]
+            });
+            update(&attributes, &nlri(prefixes))
+        })
+        .collect();
+    let mut short = open(65002, [10, 99, 1, 1]);
+    short[22..24].copy_from_slice(&HOLD_S.to_be_bytes());
+    let mut quiet = Script::connect(&pair.peer, STUCK, US);
+    quiet.greet(&short);
+    let mut sink = Script::connect(&pair.peer, SINK, US);
+    sink.greet(&open(65002, [10, 99, 1, 2]));
+    let mut source = Script::establish(&pair.peer, SOURCE, US);
+    let begun = Instant::now();
+    let (done, through) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let stays = scope.spawn(move || {
+            let mut longest = Duration::ZERO;
+            while through.try_recv() == Err(TryRecvError::Empty) {
+                let before = Instant::now();
+                quiet.send(&message(KEEPALIVE, &[]));
+                quiet.expect(KEEPALIVE);
+                longest = longest.max(before.elapsed());
+            }
+            (quiet, longest)
+        });
+        let sends = scope.spawn(move || {
+            source.send(&table);
+            source
+        });
+        let mut got = 0;
+        while got < load() {
+            sink.send(&message(KEEPALIVE, &[]));
+            got += announced(&sink.expect(UPDATE));
+        }
+        let took = begun.elapsed();
+        let _source = sends.join().unwrap();
+        drop(done);
+        let (_quiet, longest) = stays.join().unwrap();
+        println!("{got} prefixes in {took:?}; longest silence of the speaker: {longest:?}");
+        let slices = speaker.log();
+        let slice = slices.lines().rfind(|line| line.contains("longest slice"));
+        println!(
+            "{} KiB resident; {}",
+            resident_kib(&mut speaker),
+            slice.unwrap_or("")
+        );
+        let hold = Duration::from_secs(HOLD_S.into());
+        assert!(longest < hold, "no word of the speaker for {longest:?}");
+        assert_eq!(speaker.logged(&["session down"]), 0);
+    });
 }
