@@ -11,13 +11,14 @@ use std::sync::Arc;
 use bgp_wire::{Family, NextHop, PathAttributes};
 use ipnet::IpNet;
 
-use super::best::Verdict;
+use super::add_path::Ranking;
+use super::best::{Ineligible, Verdict};
 use super::groups::{Leaving, Outlet};
 use super::ids::{AttrId, NextHopId, PeerId, PrefixId};
 use super::nexthops::NextHopState;
 use super::table::{Entry, Path, PathFlags};
 use super::update::slot;
-use super::{Rib, TableId, TableState};
+use super::{PathSelection, Rib, TableId, TableState};
 use crate::policy::{AttributeView, DecidedBy, Direction, RejectReason, RouteSource};
 
 /// Prefixes that one page looks at, at most.
@@ -113,6 +114,8 @@ pub struct Sent {
     pub attributes: PathAttributes,
     /// `None`: our own address on that session.
     pub next_hop: Option<NextHop>,
+    /// Path identifier (RFC 7911); 0 without ADD-PATH.
+    pub path_id: u32,
 }
 
 /// Why a peer is not sent a path.
@@ -120,6 +123,10 @@ pub struct Sent {
 pub enum NotSent {
     /// Only the best path is sent.
     NotBest,
+    /// Only this many paths are sent, the best ones (RFC 7911).
+    NotAmongBest(u8),
+    /// It may not be used, so nobody is sent it.
+    Ineligible(Ineligible),
     /// The peer is where it comes from.
     Source,
     /// A well-known community forbids it (RFC 1997).
@@ -179,6 +186,8 @@ impl fmt::Display for NotSent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NotSent::NotBest => f.write_str("not the best path"),
+            NotSent::NotAmongBest(count) => write!(f, "not among the {count} best paths"),
+            NotSent::Ineligible(reason) => Verdict::Ineligible(*reason).fmt(f),
             NotSent::Source => f.write_str("split horizon: the peer is its source"),
             NotSent::Community(name) => write!(f, "well-known community {name}"),
             NotSent::Rejected(reason, by) => {
@@ -278,38 +287,57 @@ impl Rib {
         outlet: Option<Option<&Outlet<'_>>>,
         routes: &mut Vec<RouteDetail>,
     ) {
-        let sent = outlet.flatten().and_then(|outlet| outlet.sent(id));
-        if outlet.is_some() && sent.is_none() && query.near.is_none() {
+        let explained = query.near.is_some();
+        if matches!(outlet, Some(None)) && !explained {
             return;
         }
+        let selection = outlet.flatten().and_then(Outlet::paths);
+        if let (Some(Some(outlet)), None, false) = (outlet, selection, explained)
+            && entry
+                .best_path()
+                .and_then(|best| outlet.sent(id, best))
+                .is_none()
+        {
+            return;
+        }
+        let ranking = selection
+            .filter(|_| explained)
+            .map(|selection| self.ranking(entry, selection.into()));
         let verdicts = self.verdicts(entry);
         let own = outlet
             .flatten()
             .is_some_and(|outlet| outlet.own_default(&entry.prefix));
         for (i, (path, verdict)) in entry.paths.iter().zip(verdicts).enumerate() {
-            let goes = match own {
-                true => path.flags.has(PathFlags::ON_DEMAND),
-                false => entry.best.map(usize::from) == Some(i),
-            };
             let peer = self.peers.get(path.peer).map(|p| &p.up.name);
             if let Side::Received(name) = &query.side
                 && peer != Some(name)
             {
                 continue;
             }
-            let sent = match outlet {
-                None => None,
-                Some(_) if !goes && query.near.is_none() => continue,
-                Some(_) if !goes && own => Some(Err(NotSent::OwnDefault)),
-                Some(_) if !goes => Some(Err(NotSent::NotBest)),
-                Some(None) => Some(Err(NotSent::NoOutlet)),
-                Some(Some(outlet)) => Some(match sent {
-                    Some(attrs) => Ok(self.sent(attrs)),
-                    None => Err(match state.aggregates.suppress(&entry.prefix) {
+            let goes = match (own, selection) {
+                (true, _) => path.flags.has(PathFlags::ON_DEMAND),
+                (false, None) => entry.best.map(usize::from) == Some(i),
+                (false, Some(selection)) => !explained || picks(selection, ranking.as_ref(), i),
+            };
+            let sent = outlet.flatten().filter(|_| goes || selection.is_some());
+            let sent = match (outlet, sent.and_then(|outlet| outlet.sent(id, path))) {
+                (None, _) => None,
+                (Some(_), Some(sent)) => Some(Ok(self.sent(sent))),
+                (Some(_), None) if !explained => continue,
+                (Some(outlet), None) => Some(Err(match (outlet, selection) {
+                    _ if !goes && own => NotSent::OwnDefault,
+                    (_, None) if !goes => NotSent::NotBest,
+                    (_, Some(selection)) if !goes => match (selection, verdict) {
+                        (_, Verdict::Ineligible(reason)) => NotSent::Ineligible(reason),
+                        (PathSelection::Best(count), _) => NotSent::NotAmongBest(count),
+                        (PathSelection::All, _) => NotSent::Other,
+                    },
+                    (None, _) => NotSent::NoOutlet,
+                    (Some(outlet), _) => match state.aggregates.suppress(&entry.prefix) {
                         Some(by) => NotSent::Suppressed(by),
                         None => outlet.why_not(&self.leaving(state, entry, path)),
-                    }),
-                }),
+                    },
+                })),
             };
             let mut detail = self.detail(now, state, entry, path, verdict);
             detail.sent = sent;
@@ -317,11 +345,12 @@ impl Rib {
         }
     }
 
-    fn sent(&self, attrs: AttrId) -> Sent {
+    fn sent(&self, (attrs, path_id): (AttrId, u32)) -> Sent {
         let set = self.attrs.get(attrs);
         Sent {
             attributes: set.attributes.clone(),
             next_hop: self.next_hop_of(set.next_hop),
+            path_id,
         }
     }
 
@@ -402,6 +431,13 @@ impl Rib {
             sent: None,
         }
     }
+}
+
+/// Whether path `i` is one of those that a selection picks.
+fn picks(selection: PathSelection, ranking: Option<&Ranking>, i: usize) -> bool {
+    let ranked = (0u16..).zip(ranking.into_iter().flatten());
+    let mut picked = ranked.filter(|(rank, _)| selection.takes(*rank));
+    picked.any(|(_, place)| usize::from(*place) == i)
 }
 
 impl RouteQuery {

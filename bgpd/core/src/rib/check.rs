@@ -46,6 +46,10 @@ impl Rib {
             assert_eq!(state.chosen, chosen as u64, "best paths of {:?}", state.key);
             self.check_lists(state);
             self.check_aggregates(state);
+            self.groups
+                .check_paths(state, self.work.is_empty(), |entry, depth| {
+                    self.ranking(entry, depth)
+                });
         }
         for (peer, family) in self.peers.ids().flat_map(|id| [(id, 0), (id, 1)]) {
             let found = self
@@ -81,10 +85,8 @@ impl Rib {
     }
 
     fn check_lists(&self, state: &TableState) {
-        let dirty: BTreeSet<PrefixId> = state.dirty.iter().copied().collect();
-        assert_eq!(dirty.len(), state.dirty.len(), "queued once");
-        let bits: u32 = state.dirty_bits.iter().map(|word| word.count_ones()).sum();
-        assert_eq!(bits as usize, dirty.len());
+        state.dirty.check();
+        state.other_paths.check();
         let listed: BTreeSet<PrefixId> = state.empty.iter().copied().collect();
         assert_eq!(listed.len(), state.empty.len(), "listed once");
         for (id, entry) in state.table.ids() {

@@ -58,3 +58,19 @@ impl NextHopId {
         self.0 as usize
     }
 }
+
+/// What one NLRI means to the members of an update group: a prefix, or with ADD-PATH one path of a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct NlriId(pub(crate) u32);
+
+impl NlriId {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl From<PrefixId> for NlriId {
+    fn from(id: PrefixId) -> Self {
+        NlriId(id.0)
+    }
+}

@@ -202,6 +202,7 @@ impl Rib {
         for (old, new) in changed {
             self.multipath_changed(table, id, before, Some(old), Some(new));
         }
+        self.paths_changed(table, id);
     }
 }
 

@@ -11,6 +11,7 @@
 //!  Output::Send ◄─ groups/: export once, encode once, ring or walk per peer ◄┘
 //! ```
 
+mod add_path;
 mod adj_out;
 mod aggregate;
 mod attrs;
@@ -25,6 +26,7 @@ mod monitor;
 mod nexthops;
 mod originate;
 mod peers;
+mod queue;
 mod relation;
 mod table;
 mod update;
@@ -46,6 +48,7 @@ use smallvec::SmallVec;
 
 use crate::policy::{Chain, ImportContext};
 
+pub use add_path::PathSelection;
 pub use adj_out::{
     Cursor, NoSession, NotSent, Received, Rejection, RouteDetail, RoutePage, RouteQuery, Sent,
     Side, Source,
@@ -68,6 +71,7 @@ use ids::{AttrId, PrefixId};
 use monitor::ChangeLog;
 use nexthops::NextHopTable;
 use peers::Peers;
+use queue::PrefixQueue;
 use table::Table;
 use work::Work;
 
@@ -245,13 +249,14 @@ pub enum Output {
     Untrack(NextHop),
 }
 
-/// A table with its queue of prefixes whose best path changed.
+/// A table with its queues of changed prefixes.
 struct TableState {
     key: TableKey,
     table: Table,
-    /// Oldest first, so that a prefix which never rests does not keep others waiting.
-    dirty: VecDeque<PrefixId>,
-    dirty_bits: Vec<u64>,
+    /// Another best path.
+    dirty: PrefixQueue,
+    /// The best path is the same, but others changed: for those who are sent several.
+    other_paths: PrefixQueue,
     /// How many prefixes have a best path.
     chosen: u64,
     /// Lost their last path, oldest first: to be forgotten when they are many and no peer's walk may still have to
@@ -364,8 +369,8 @@ impl Rib {
             self.tables.push(TableState {
                 key,
                 table: Table::new(self.config.seed),
-                dirty: VecDeque::new(),
-                dirty_bits: Vec::new(),
+                dirty: PrefixQueue::default(),
+                other_paths: PrefixQueue::default(),
                 chosen: 0,
                 empty: VecDeque::new(),
                 aggregates: Aggregates::default(),
@@ -376,16 +381,9 @@ impl Rib {
 }
 
 impl TableState {
-    /// Puts a prefix into the queue, once.
+    /// All groups and the kernel are to be told of a prefix.
     fn mark_dirty(&mut self, id: PrefixId) {
-        let (word, bit) = (id.index() / 64, 1u64 << (id.index() % 64));
-        if self.dirty_bits.len() <= word {
-            self.dirty_bits.resize(word + 1, 0);
-        }
-        if self.dirty_bits[word] & bit == 0 {
-            self.dirty_bits[word] |= bit;
-            self.dirty.push_back(id);
-        }
+        self.dirty.push(id);
     }
 
     /// Puts a prefix that lost its last path into the list of empty ones, once.
@@ -395,14 +393,5 @@ impl TableState {
         {
             self.empty.push_back(id);
         }
-    }
-
-    /// Takes up to `max` prefixes from the queue.
-    fn take_dirty(&mut self, max: usize) -> Vec<PrefixId> {
-        let taken: Vec<PrefixId> = self.dirty.drain(..max.min(self.dirty.len())).collect();
-        for id in &taken {
-            self.dirty_bits[id.index() / 64] &= !(1u64 << (id.index() % 64));
-        }
-        taken
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Peer {
     /// Paths per family: received, and let in.
     pub(crate) received: [u64; 2],
     pub(crate) accepted: [u64; 2],
+    /// Announced, but of a prefix with more paths than are kept; since the session began.
+    pub(crate) refused: [u64; 2],
     pub(crate) end_of_rib: [bool; 2],
     pub(crate) import_counters: ImportCounters,
     /// Per family.
@@ -118,6 +120,7 @@ impl Peers {
             backlog: VecDeque::new(),
             received: [0; 2],
             accepted: [0; 2],
+            refused: [0; 2],
             end_of_rib: [false; 2],
             import_counters: ImportCounters::default(),
             refresh: [Refresh::default(); 2],

@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 
 use bgp_wire::{AttributeEditor, PathAttributes, community};
 
+use super::PathSelection;
 use crate::negotiation::Role;
 use crate::otc;
 
@@ -70,6 +71,8 @@ pub struct Relation {
     /// Whether the peer is sent a default route of ours, whatever the export policy says, in the order of
     /// [`bgp_wire::Family::ALL`].
     pub default_originate: [Option<DefaultOriginate>; 2],
+    /// Which paths the peer is sent where ADD-PATH is negotiated (RFC 7911), in the order of [`bgp_wire::Family::ALL`].
+    pub add_path: [PathSelection; 2],
 }
 
 /// The part of a relation that changes what is sent: peers that differ in it are in different update groups.

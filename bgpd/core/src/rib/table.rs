@@ -28,6 +28,13 @@ pub(crate) struct Path {
     pub(crate) flags: PathFlags,
 }
 
+impl Path {
+    /// A local route for peers that ask for it.
+    pub(crate) fn is_on_demand(&self) -> bool {
+        self.flags.has(PathFlags::ON_DEMAND)
+    }
+}
+
 /// Why a path may not be used, what a local route is, and which refresh last confirmed it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PathFlags(u16);
@@ -109,7 +116,14 @@ impl Entry {
     /// The local route for peers that ask for it.
     pub(crate) fn on_demand(&self) -> Option<&Path> {
         let mut paths = self.paths.iter();
-        paths.find(|path| path.flags.has(PathFlags::ON_DEMAND))
+        paths.find(|path| path.is_on_demand())
+    }
+
+    /// Whether it can take no further path of this peer.
+    pub(crate) fn is_full(&self, peer: PeerId) -> bool {
+        let held = self.paths.len();
+        let of_peer = || self.paths.iter().filter(|p| p.peer == peer).count();
+        held >= MAX_PATHS || (held >= MAX_PATHS_OF_PEER && of_peer() >= MAX_PATHS_OF_PEER)
     }
 
     pub(crate) fn position(&self, peer: PeerId, path_id: u32) -> Option<usize> {
@@ -121,6 +135,8 @@ impl Entry {
 
 /// Paths of one prefix at most: `best` is a u16, and no fabric has that many sources.
 pub(crate) const MAX_PATHS: usize = 4096;
+/// Of these, paths of one peer at most (RFC 7911): each change looks at all of them, and nobody forwards over more.
+pub(crate) const MAX_PATHS_OF_PEER: usize = if cfg!(test) { 8 } else { 256 };
 
 pub(crate) struct Table {
     entries: Vec<Option<Entry>>,

@@ -3,12 +3,13 @@
 use bgp_wire::{Family, NextHop, Nlri, PathAttributes};
 use smallvec::SmallVec;
 
+use super::add_path::{self, Depth, Ranking};
 use super::best::{self, Candidate, Ineligible};
 use super::ids::{AttrId, NextHopId, PeerId, PrefixId, SessionId, TableId};
 use super::monitor::differs;
 use super::nexthops::{NextHopState, NextHopTable};
 use super::relation::Received;
-use super::table::{Entry, MAX_PATHS, Path, PathFlags};
+use super::table::{Entry, Path, PathFlags};
 use super::{FamilyUpdate, Output, Rib, TableIndex, TableKey};
 
 /// LOCAL_PREF of a route that carries none (a common default; RFC 4271 leaves it open).
@@ -196,7 +197,12 @@ impl Rib {
         let before = entry.best_path().copied();
         let old = match entry.position(peer_id, nlri.path_id) {
             Some(i) => Some(std::mem::replace(&mut entry.paths[i], path)),
-            None if entry.paths.len() >= MAX_PATHS => return,
+            None if entry.is_full(peer_id) => {
+                if let Some(peer) = self.peers.get_mut(peer_id) {
+                    peer.refused[family] += 1;
+                }
+                return;
+            }
             None => {
                 entry.paths.push(path);
                 None
@@ -214,6 +220,7 @@ impl Rib {
         }
         self.reselect(table, id, before, old.is_none());
         self.multipath_changed(table, id, before, old, Some(path));
+        self.paths_changed(table, id);
         if let Some(old) = old {
             self.attrs.release(old.received);
             self.attrs.release(old.attrs);
@@ -250,29 +257,68 @@ impl Rib {
     }
 
     /// Takes out path `i` of a prefix and chooses anew.
-    pub(super) fn remove_path(&mut self, table: TableIndex, id: PrefixId, i: usize) {
+    fn remove_path(&mut self, table: TableIndex, id: PrefixId, i: usize) {
         let state = &mut self.tables[table];
         let Some(entry) = state.table.get_mut(id) else {
             return;
         };
         let before = entry.best_path().copied();
-        let prefix = entry.prefix;
         let path = entry.paths.swap_remove(i);
+        self.removed(table, id, before, &[path]);
+    }
+
+    /// Takes out all these paths of a prefix and chooses anew, once.
+    pub(super) fn remove_paths(
+        &mut self,
+        table: TableIndex,
+        id: PrefixId,
+        wanted: impl Fn(&Path) -> bool,
+    ) {
+        let Some(entry) = self.tables[table].table.get_mut(id) else {
+            return;
+        };
+        let before = entry.best_path().copied();
+        let mut paths: SmallVec<[Path; 1]> = SmallVec::new();
+        entry.paths.retain(|path| {
+            let gone = wanted(path);
+            if gone {
+                paths.push(*path);
+            }
+            !gone
+        });
+        if !paths.is_empty() {
+            self.removed(table, id, before, &paths);
+        }
+    }
+
+    fn removed(&mut self, table: TableIndex, id: PrefixId, before: Option<Path>, paths: &[Path]) {
+        let state = &mut self.tables[table];
+        let Some(entry) = state.table.get(id) else {
+            return;
+        };
+        let prefix = entry.prefix;
         if entry.paths.is_empty() {
             state.mark_empty(id);
         }
         let family = slot(state.key.1);
-        if let Some(peer) = self.peers.get_mut(path.peer) {
-            peer.received[family] -= 1;
-            peer.accepted[family] -= u64::from(path.flags.accepted());
-            if peer.alive {
-                self.changes.note(prefix, path.peer, path.path_id);
+        for path in paths {
+            if let Some(peer) = self.peers.get_mut(path.peer) {
+                peer.received[family] -= 1;
+                peer.accepted[family] -= u64::from(path.flags.accepted());
+                if peer.alive {
+                    self.changes.note(prefix, path.peer, path.path_id);
+                }
             }
         }
         self.reselect(table, id, before, false);
-        self.multipath_changed(table, id, before, Some(path), None);
-        self.attrs.release(path.received);
-        self.attrs.release(path.attrs);
+        for path in paths {
+            self.multipath_changed(table, id, before, Some(*path), None);
+        }
+        self.paths_changed(table, id);
+        for path in paths {
+            self.attrs.release(path.received);
+            self.attrs.release(path.attrs);
+        }
     }
 
     /// Chooses the best path of a prefix; puts it into the queue when that is another one than `before`. `joined`: all
@@ -300,6 +346,25 @@ impl Rib {
             state.mark_dirty(id);
             self.share_changed(table, id);
         }
+    }
+
+    /// Tells those who are sent several paths of a prefix that one of them is another one, unless all will be told.
+    pub(super) fn paths_changed(&mut self, table: TableIndex, id: PrefixId) {
+        let state = &mut self.tables[table];
+        if self.groups.take_paths(state.key) && !state.dirty.contains(id) {
+            state.other_paths.push(id);
+        }
+    }
+
+    /// The places of a prefix's paths that somebody is sent, best first.
+    pub(super) fn ranking(&self, entry: &Entry, depth: Depth) -> Ranking {
+        if depth.best > 0 {
+            return add_path::rank(&self.candidates(entry), depth);
+        }
+        let all = (0u16..).zip(&entry.paths);
+        all.filter(|(_, path)| self.ineligible(path).is_none())
+            .map(|(i, _)| i)
+            .collect()
     }
 
     fn choose(&self, entry: &Entry, joined: bool) -> Option<u16> {

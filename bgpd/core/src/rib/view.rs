@@ -20,6 +20,8 @@ pub struct PathView {
     pub prefix: IpNet,
     /// Name of the peer; `None` for a local route.
     pub peer: Option<Arc<str>>,
+    /// Path identifier (RFC 7911); 0 without ADD-PATH.
+    pub path_id: u32,
     /// Where it comes from.
     pub source: RouteSource,
     /// `None`: the speaker itself.
@@ -45,8 +47,10 @@ pub struct FamilyCounters {
     pub received: u64,
     /// Of these, let in.
     pub accepted: u64,
-    /// Prefixes in the Adj-RIB-Out.
+    /// Prefixes in the Adj-RIB-Out; with ADD-PATH, paths.
     pub advertised: u64,
+    /// Paths that were not taken, since their prefix has as many of the peer as are kept; since the session began.
+    pub refused: u64,
     /// The peer sent End-of-RIB.
     pub end_of_rib: bool,
 }
@@ -89,6 +93,7 @@ impl Rib {
                     views.push(PathView {
                         prefix: entry.prefix,
                         peer: peer.map(|p| p.up.name.clone()),
+                        path_id: path.path_id,
                         source: path.flags.source(),
                         next_hop: (set.next_hop != NextHopId::SELF)
                             .then(|| self.next_hops.next_hop(set.next_hop)),
@@ -105,11 +110,9 @@ impl Rib {
             }
         }
         views.sort_by(|a, b| {
-            (a.prefix, !matches!(a.verdict, Verdict::Best(_)), &a.peer).cmp(&(
-                b.prefix,
-                !matches!(b.verdict, Verdict::Best(_)),
-                &b.peer,
-            ))
+            let key = |p: &PathView| (p.prefix, !matches!(p.verdict, Verdict::Best(_)));
+            let order = key(a).cmp(&key(b));
+            order.then_with(|| (&a.peer, a.path_id).cmp(&(&b.peer, b.path_id)))
         });
         views
     }
@@ -128,6 +131,7 @@ impl Rib {
                 received: peer.received[i],
                 accepted: peer.accepted[i],
                 advertised: self.groups.advertised(id, family),
+                refused: peer.refused[i],
                 end_of_rib: peer.end_of_rib[i],
             })
         })

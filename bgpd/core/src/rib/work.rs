@@ -5,8 +5,10 @@ use std::ops::Range;
 
 use bgp_wire::{Family, NextHop};
 
+use super::groups::Whom;
 use super::ids::{PeerId, PrefixId, SessionId};
 use super::nexthops::NextHopState;
+use super::table::Path;
 use super::update::slot;
 use super::{Event, MedRules, Output, PeerDown, PeerUp, Relation, Rib, TableIndex, TableKey};
 use crate::policy::{Chain, ImportContext};
@@ -73,6 +75,7 @@ impl Rib {
             return;
         };
         self.leave_groups(id);
+        self.groups.retire_path_ids();
         match how {
             PeerDown::Purge => self.purge(id),
             PeerDown::Retain { until } => {
@@ -214,7 +217,9 @@ impl Rib {
         peer.up.relation = relation;
         let outbound = |up: &PeerUp| up.relation.outbound(up.ebgp(), up.remote_as);
         let reflects = peer.up.relation.reflector_client;
-        let regroup = peer.up.export != former.export || outbound(&peer.up) != outbound(&former);
+        let regroup = peer.up.export != former.export
+            || outbound(&peer.up) != outbound(&former)
+            || peer.up.relation.add_path != former.relation.add_path;
         if peer.up.import != former.import || peer.up.relation != former.relation {
             self.queue(Task::Reimport(Some(id)));
         }
@@ -363,7 +368,7 @@ impl Rib {
         match task {
             Task::Populate(group, _) => {
                 let ids: Vec<PrefixId> = range.map(PrefixId).collect();
-                self.announce_changes(table, &ids, Some(group));
+                self.announce_changes(table, &ids, Whom::Group(group));
             }
             Task::Install => {
                 for id in range.map(PrefixId) {
@@ -384,62 +389,66 @@ impl Rib {
         };
         match task {
             Task::PurgePeer(peer) => {
-                while let Some(i) = self.find_path(table, id, |p| p.peer == peer) {
-                    self.remove_path(table, id, i);
-                }
+                self.remove_paths(table, id, |p| p.peer == peer);
             }
             Task::SweepStale(peer, family) => {
                 let Some(refresh) = self.peers.get(peer).map(|p| p.refresh[slot(family)]) else {
                     return;
                 };
-                while let Some(i) = self.find_path(table, id, |p| {
-                    p.peer == peer && refresh.is_swept(p.flags.epoch())
-                }) {
-                    self.remove_path(table, id, i);
-                }
+                let swept = |p: &Path| p.peer == peer && refresh.is_swept(p.flags.epoch());
+                self.remove_paths(table, id, swept);
             }
             Task::Reselect => {
-                let before = entry.best_path().copied();
+                let (before, several) = (entry.best_path().copied(), entry.paths.len() > 1);
                 self.reselect(table, id, before, false);
                 self.multipath_may_have_changed(table, id, before);
+                if several {
+                    // Of a single path the best one tells all.
+                    self.paths_changed(table, id);
+                }
             }
             Task::Aggregate(_) => self.count_anew(table, id),
             Task::Reimport(only) => self.reimport(table, id, only, out),
             Task::Reexport(peer) => {
                 if entry.best_path().is_some_and(|best| best.peer == peer) {
                     self.tables[table].mark_dirty(id);
+                } else if entry.paths.iter().any(|path| path.peer == peer) {
+                    self.paths_changed(table, id);
                 }
             }
             Task::Populate(..) | Task::Install => {}
         }
     }
 
-    fn find_path(
-        &self,
-        table: TableIndex,
-        id: PrefixId,
-        wanted: impl Fn(&super::table::Path) -> bool,
-    ) -> Option<usize> {
-        let entry = self.tables[table].table.get(id)?;
-        entry.paths.iter().position(wanted)
-    }
-
-    /// Takes changed prefixes from the queue: to the kernel and to every update group. Whether more are left.
+    /// Takes changed prefixes from the queues: to the kernel and to every update group. Whether more are left.
     fn drain(&mut self, table: TableIndex, out: &mut Vec<Output>) -> bool {
-        let ids = self.tables[table].take_dirty(SLICE as usize);
+        let state = &mut self.tables[table];
+        let (slice, paths) = (SLICE as usize, &state.table);
+        let several = self.groups.take_paths(state.key);
+        // Where each path counts, a prefix with many of them is as much work as many prefixes.
+        let cost = |id: PrefixId| match several {
+            true => paths.get(id).map_or(1, |e| e.paths.len().max(1)),
+            false => 1,
+        };
+        let ids = state.dirty.take(slice, cost);
+        let others = state.other_paths.take(slice, cost);
         if !ids.is_empty() {
             if self.install {
                 for &id in &ids {
                     self.tell_kernel(table, id, out);
                 }
             }
-            self.announce_changes(table, &ids, None);
+            self.announce_changes(table, &ids, Whom::All);
+        }
+        if !others.is_empty() {
+            self.announce_changes(table, &others, Whom::WithAddPath);
         }
         let state = &mut self.tables[table];
-        if !state.dirty.is_empty() {
+        if !state.dirty.is_empty() || !state.other_paths.is_empty() {
             return true;
         }
-        self.forget_empty(table)
+        let more = self.groups.free_path_ids(state.key, slice);
+        self.forget_empty(table) || more
     }
 
     /// Forgets prefixes that have been without paths for longest, when there are too many; whether more is to be done.

@@ -3,9 +3,50 @@
 use std::collections::BTreeMap;
 
 use super::{Groups, Position};
-use crate::rib::ids::{AttrId, PeerId};
+use crate::rib::TableState;
+use crate::rib::add_path::{Depth, Ranking};
+use crate::rib::ids::{AttrId, NlriId, PeerId};
+use crate::rib::table::{Entry, PathFlags};
 
 impl Groups {
+    /// The path identifiers of a table; once it is `quiet`, groups with ADD-PATH announce no more than they should.
+    pub(in crate::rib) fn check_paths(
+        &self,
+        state: &TableState,
+        quiet: bool,
+        ranking: impl Fn(&Entry, Depth) -> Ranking,
+    ) {
+        let ids = self.path_ids.iter().find(|(key, _)| *key == state.key);
+        let Some((_, ids)) = ids else { return };
+        ids.check(&state.table);
+        let quiet = quiet && state.dirty.is_empty() && state.other_paths.is_empty();
+        let groups = self.slots.iter().flatten();
+        for group in groups.filter(|g| g.key.table == state.key && quiet && g.populated) {
+            let Some(selection) = group.key.paths else {
+                continue;
+            };
+            let announced = (0..).map(NlriId).zip(&group.announced);
+            for (id, announced) in announced.filter(|(_, a)| a.attrs != AttrId::NONE) {
+                let (prefix, (peer, path_id)) = ids.path(id).expect("announced, so it has a path");
+                let entry = state.table.get(prefix).expect("a path of a prefix");
+                let at = entry.position(peer, path_id).expect("the path is there");
+                if group.key.own_default(&entry.prefix).is_some() {
+                    assert!(entry.paths[at].flags.has(PathFlags::ON_DEMAND));
+                    continue;
+                }
+                let ranking = ranking(entry, selection.into());
+                let rank = ranking.iter().position(|i| usize::from(*i) == at);
+                assert!(
+                    rank.is_some_and(|rank| selection.takes(rank as u16)),
+                    "{} of {}: rank {rank:?} of {ranking:?}",
+                    path_id,
+                    entry.prefix
+                );
+                assert_eq!(announced.source, peer);
+            }
+        }
+    }
+
     /// Every reference that groups hold. Panics when something does not add up.
     pub(in crate::rib) fn check(&self) -> Vec<AttrId> {
         let mut held = Vec::new();

@@ -7,15 +7,17 @@ use ipnet::IpNet;
 use roadbed_api::kinds::NextHopChange;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::offer::{self, Route};
+use super::path_ids::Naming;
 use super::ring::Audience;
-use super::{Group, Position};
+use super::{Group, GroupKey, Position};
 use crate::policy::{AttributeView, ChainVerdict, Changed, Changes, Direction, RouteSource};
 use crate::rib::attrs::AttrTable;
-use crate::rib::ids::{AttrId, NextHopId, PeerId, PrefixId};
+use crate::rib::ids::{AttrId, NextHopId, NlriId, PeerId, PrefixId};
 use crate::rib::nexthops::NextHopTable;
 use crate::rib::peers::Peers;
-use crate::rib::relation::{self, DefaultOriginate, NextHopMode};
-use crate::rib::table::{Entry, Path, PathFlags};
+use crate::rib::relation::{self, NextHopMode};
+use crate::rib::table::{Entry, Path};
 use crate::rib::update::DEFAULT_LOCAL_PREF;
 use crate::rib::{OutMessage, Rib, TableIndex};
 
@@ -76,34 +78,65 @@ impl Memo {
 /// Changes of one round, to be encoded.
 #[derive(Default)]
 struct Round {
-    reach: Vec<(AttrId, PeerId, PrefixId)>,
+    reach: Vec<(AttrId, PeerId, NlriId)>,
     /// Withdrawn from all but the former source.
-    unreach: Vec<(PeerId, PrefixId)>,
+    unreach: Vec<(PeerId, NlriId)>,
     /// Withdrawn from this member alone, which became the source.
-    taken: Vec<(PeerId, PrefixId)>,
+    taken: Vec<(PeerId, NlriId)>,
     /// No longer announced: references to give back.
     released: Vec<AttrId>,
 }
 
+/// Groups of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::rib) enum Whom {
+    All,
+    /// Those that are sent several paths of a prefix.
+    WithAddPath,
+    /// This one.
+    Group(usize),
+}
+
+impl Whom {
+    pub(super) fn includes(self, index: usize, key: &GroupKey) -> bool {
+        match self {
+            Whom::All => true,
+            Whom::WithAddPath => key.paths.is_some(),
+            Whom::Group(only) => only == index,
+        }
+    }
+}
+
 impl Rib {
-    /// Brings the groups of a table (or one of them) up to date with the best paths of these prefixes.
+    /// Brings groups of a table up to date with the paths of these prefixes.
     pub(in crate::rib) fn announce_changes(
         &mut self,
         table: TableIndex,
         ids: &[PrefixId],
-        only: Option<usize>,
+        whom: Whom,
     ) {
         let state = &self.tables[table];
+        let depth = self.groups.depth(state.key, whom);
+        let mut offers = depth.map_or_else(Vec::new, |depth| self.offers(state, ids, depth));
+        let mut path_ids = self.groups.path_ids.iter_mut();
+        let mut path_ids = path_ids
+            .find(|(key, _)| *key == state.key)
+            .map(|(_, ids)| ids);
+        if let Some(path_ids) = &mut path_ids {
+            offer::place(&mut offers, path_ids);
+        }
         let mut released = Vec::new();
         for (index, slot) in self.groups.slots.iter_mut().enumerate() {
             let Some(group) = slot else { continue };
-            if group.key.table != state.key || only.is_some_and(|only| only != index) {
+            if group.key.table != state.key || !whom.includes(index, &group.key) {
                 continue;
             }
             let mut memo = Memo::default();
             let mut round = Round::default();
             group.version += 1;
-            group.touch(ids);
+            if group.key.paths.is_none() {
+                group.touch(ids);
+            }
             let mut exporter = Exporter {
                 group,
                 attrs: &mut self.attrs,
@@ -111,20 +144,18 @@ impl Rib {
                 peers: &self.peers,
                 cluster_id: self.config.cluster_id,
             };
-            for &id in ids {
-                let found = state.table.get(id);
-                let found = found.filter(|e| state.aggregates.suppress(&e.prefix).is_none());
-                let found = found.and_then(|e| Some((e.prefix, exporter.leaving(e)?)));
-                let (attrs, source) = match found {
-                    Some((prefix, (input, source))) => {
-                        let judged = memo.get(input, || exporter.judge(input));
-                        (exporter.finish(judged, input, &prefix), source)
-                    }
-                    None => (AttrId::NONE, PeerId::LOCAL),
-                };
-                exporter
-                    .group
-                    .change(id, attrs, source, exporter.attrs, &mut round);
+            if exporter.group.key.paths.is_some() {
+                let key = exporter.group.key.clone();
+                for (id, route) in offers.iter().flat_map(|(_, offer)| offer.routes(&key)) {
+                    exporter.tell(id, route, &mut memo, &mut round);
+                }
+            } else {
+                let sent = |entry: &&Entry| state.aggregates.suppress(&entry.prefix).is_none();
+                for &id in ids {
+                    let entry = state.table.get(id).filter(sent);
+                    let route = entry.and_then(|e| exporter.group.key.best(e));
+                    exporter.tell(id.into(), route, &mut memo, &mut round);
+                }
             }
             released.append(&mut round.released);
             for judged in memo.judged {
@@ -140,13 +171,11 @@ impl Rib {
                 Position::Walk(walk) => walk.ring_position().is_some(),
             });
             if in_ring {
-                let prefix = |id: PrefixId| {
-                    state.table.get(id).map(|e| Nlri {
-                        path_id: 0,
-                        prefix: e.prefix,
-                    })
+                let naming = Naming {
+                    table: &state.table,
+                    paths: path_ids.as_deref().filter(|_| group.key.paths.is_some()),
                 };
-                group.encode(round, prefix, &self.attrs, &self.next_hops);
+                group.encode(round, naming, &self.attrs, &self.next_hops);
             }
         }
         for attrs in released {
@@ -165,6 +194,19 @@ struct Exporter<'a> {
 }
 
 impl Exporter<'_> {
+    /// What an NLRI stands for now: a path, or nothing.
+    fn tell(&mut self, id: NlriId, route: Option<Route<'_>>, memo: &mut Memo, round: &mut Round) {
+        let (attrs, source) = match route {
+            Some((prefix, path, source)) => {
+                let input = self.input(path);
+                let judged = memo.get(input, || self.judge(input));
+                (self.finish(judged, input, prefix), source)
+            }
+            None => (AttrId::NONE, PeerId::LOCAL),
+        };
+        self.group.change(id, attrs, source, self.attrs, round);
+    }
+
     fn input(&self, path: &Path) -> ExportInput {
         let peer = self.peers.get(path.peer);
         let declared = self.group.key.export.is_declared();
@@ -179,21 +221,8 @@ impl Exporter<'_> {
                 _ => From::Outside,
             },
             peer: if declared { path.peer } else { PeerId::LOCAL },
-            asked_for: path.flags.has(PathFlags::ON_DEMAND),
+            asked_for: path.is_on_demand(),
         }
-    }
-
-    /// What the group is sent of a prefix: the best path, or a default route of ours that it asked for; and whose it is.
-    fn leaving(&self, entry: &Entry) -> Option<(ExportInput, PeerId)> {
-        let best = entry.best_path();
-        let own = self.group.key.own_default(&entry.prefix);
-        let (path, source) = match own {
-            None => (best?, best?.peer),
-            Some(DefaultOriginate::Always) => (entry.on_demand()?, PeerId::LOCAL),
-            // Not to the peer that the default route here is from.
-            Some(DefaultOriginate::IfPresent) => (entry.on_demand()?, best?.peer),
-        };
-        Some((self.input(path), source))
     }
 
     /// All that the prefix has no part in.
@@ -359,14 +388,14 @@ impl Exporter<'_> {
 impl Group {
     /// Draws what is announced for these prefixes into the cache: loads that do not wait for each other.
     fn touch(&self, ids: &[PrefixId]) {
-        let versions = ids.iter().map(|id| self.get(*id).version);
+        let versions = ids.iter().map(|id| self.get((*id).into()).version);
         std::hint::black_box(versions.fold(0, u64::max));
     }
 
     /// Records a change and notes what has to be said of it.
     fn change(
         &mut self,
-        id: PrefixId,
+        id: NlriId,
         attrs: AttrId,
         source: PeerId,
         table: &mut AttrTable,
@@ -398,7 +427,7 @@ impl Group {
     fn encode(
         &mut self,
         mut round: Round,
-        nlri: impl Fn(PrefixId) -> Option<Nlri>,
+        naming: Naming<'_>,
         attrs: &AttrTable,
         next_hops: &NextHopTable,
     ) {
@@ -408,7 +437,7 @@ impl Group {
             withdrawn.sort_unstable();
             for run in withdrawn.chunk_by(|a, b| a.0 == b.0) {
                 together.clear();
-                together.extend(run.iter().filter_map(|(_, id)| nlri(*id)));
+                together.extend(run.iter().filter_map(|(_, id)| naming.nlri(*id)));
                 let audience = if only {
                     Audience::Only(run[0].0)
                 } else {
@@ -422,7 +451,7 @@ impl Group {
         round.reach.sort_unstable();
         for run in round.reach.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
             together.clear();
-            together.extend(run.iter().filter_map(|(_, _, id)| nlri(*id)));
+            together.extend(run.iter().filter_map(|(_, _, id)| naming.nlri(*id)));
             for message in self.encode_reach(run[0].0, &together, attrs, next_hops) {
                 self.ring
                     .push(message, Audience::AllBut(run[0].1), self.version);

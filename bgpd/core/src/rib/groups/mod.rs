@@ -1,8 +1,10 @@
 //! Update groups: peers that are sent the same routes share one Adj-RIB-Out, one export and one encoding.
 //!
-//! Owns: per group what is announced (by prefix id, with the version of its last change), the ring of encoded messages,
+//! Owns: per group what is announced (by NLRI id, with the version of its last change), the ring of encoded messages,
 //! and where each member is. A member is *in the ring* (it takes encoded messages as they come) or on a *walk* over
 //! what is announced: at its start, after a ROUTE-REFRESH, and when it fell so far behind that the ring moved on.
+//!
+//! An NLRI id is a prefix; in groups with ADD-PATH it is one path of a prefix ([`path_ids`]), and nothing else differs.
 //!
 //! A peer is never sent a route that it is itself the source of; where the best path moves to a member, that member
 //! gets an explicit withdraw of what it had. Property (tests): group output equals per-peer output.
@@ -10,6 +12,8 @@
 #[cfg(test)]
 mod check;
 mod export;
+mod offer;
+mod path_ids;
 mod ring;
 mod sent;
 mod walk;
@@ -18,15 +22,18 @@ use bgp_wire::{EncodeContext, Family, NextHop};
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
-use super::ids::{AttrId, PeerId, PrefixId};
+use super::add_path::{Depth, PathSelection};
+use super::ids::{AttrId, NlriId, PeerId, PrefixId};
 use super::peers::Peers;
 use super::relation::{DefaultOriginate, Outbound};
 use super::update::slot;
 use super::{Output, PeerUp, Rib, TableKey};
 use crate::policy::Chain;
 
+pub(super) use export::Whom;
 pub(super) use sent::{Leaving, Outlet};
 
+use path_ids::PathIds;
 use ring::Ring;
 use walk::{Walk, WalkMode};
 
@@ -39,6 +46,8 @@ struct GroupKey {
     export: Chain,
     encode: EncodeContext,
     outbound: Outbound,
+    /// With ADD-PATH: which paths. `None`: the best one, without an identifier.
+    paths: Option<PathSelection>,
     /// The kind of next hop that members put in: patched at a recorded offset, so only its size matters here.
     next_hop_len: usize,
 }
@@ -50,7 +59,7 @@ impl GroupKey {
     }
 }
 
-/// What a group has announced for one prefix.
+/// What a group has announced for one NLRI.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Announced {
     /// The round in which it last changed; 0: never announced.
@@ -91,7 +100,7 @@ struct Group {
     populated: bool,
     /// The member whose walk goes on first.
     turn: usize,
-    /// Prefixes announced, and of those how many from each source.
+    /// NLRI announced, and of those how many from each source.
     count: u64,
     by_source: HashMap<PeerId, u64>,
 }
@@ -100,6 +109,8 @@ struct Group {
 #[derive(Default)]
 pub(super) struct Groups {
     slots: Vec<Option<Group>>,
+    /// Of tables that some group announces with ADD-PATH.
+    path_ids: Vec<(TableKey, PathIds)>,
 }
 
 impl Groups {
@@ -129,11 +140,16 @@ impl Groups {
             export: up.export.clone(),
             encode: up.encode,
             outbound: up.relation.outbound(up.ebgp(), up.remote_as),
+            paths: up.encode.add_path[slot(family)].then(|| up.relation.add_path[slot(family)]),
             next_hop_len: match next_hop {
                 NextHop::V4(_) => 4,
                 NextHop::V6 { .. } => 16,
             },
         };
+        let table = key.table;
+        if key.paths.is_some() && self.path_ids.iter().all(|(key, _)| *key != table) {
+            self.path_ids.push((table, PathIds::default()));
+        }
         let member = Member {
             peer,
             position: Position::Walk(Walk::new(mode)),
@@ -180,6 +196,35 @@ impl Groups {
         gone
     }
 
+    /// Forgets the path identifiers of tables that no group announces with ADD-PATH any more. Not while a member is
+    /// between two groups, which it takes its identifiers along to.
+    pub(super) fn retire_path_ids(&mut self) {
+        let groups = &self.slots;
+        self.path_ids.retain(|(table, _)| {
+            let mut groups = groups.iter().flatten();
+            groups.any(|g| g.key.table == *table && g.key.paths.is_some())
+        });
+    }
+
+    /// How far down the ranking of a table's paths its groups with ADD-PATH look; `None` without such groups.
+    pub(super) fn depth(&self, table: TableKey, whom: Whom) -> Option<Depth> {
+        if self.path_ids.is_empty() {
+            return None;
+        }
+        (0..)
+            .zip(&self.slots)
+            .filter_map(|(index, group)| Some((index, group.as_ref()?)))
+            .filter(|(index, group)| group.key.table == table && whom.includes(*index, &group.key))
+            .filter_map(|(_, group)| group.key.paths)
+            .map(Depth::from)
+            .reduce(Depth::or)
+    }
+
+    /// Whether each path of a table counts, and not only the best of each prefix.
+    pub(super) fn take_paths(&self, table: TableKey) -> bool {
+        self.path_ids.iter().any(|(key, _)| *key == table)
+    }
+
     /// The first cursor over the table is through: walks may begin.
     pub(super) fn populated(&mut self, index: usize) {
         if let Some(Some(group)) = self.slots.get_mut(index) {
@@ -214,34 +259,46 @@ impl Groups {
             .iter()
             .flatten()
             .filter(|g| g.key.table == table)
-            .any(|group| {
-                group.members.iter().any(|m| match m.position {
-                    Position::Ring(position) => position < group.ring.end(),
-                    Position::Walk(_) => true,
-                })
-            })
+            .any(Group::any_behind)
+    }
+
+    /// Frees path identifiers whose path is gone, up to `max` of them, unless a member may still have to be told. Whether
+    /// more are left.
+    pub(super) fn free_path_ids(&mut self, table: TableKey, max: usize) -> bool {
+        let Some((_, ids)) = self.path_ids.iter_mut().find(|(key, _)| *key == table) else {
+            return false;
+        };
+        let mut groups = self.slots.iter().flatten();
+        if groups.any(|g| g.key.table == table && g.key.paths.is_some() && g.any_behind()) {
+            return false;
+        }
+        let (freed, more) = ids.free_vacated(max);
+        self.forget_paths(table, &freed);
+        more
+    }
+
+    /// Path identifiers are about to be used for paths of another prefix.
+    fn forget_paths(&mut self, table: TableKey, ids: &[NlriId]) {
+        let groups = self.slots.iter_mut().flatten();
+        for group in groups.filter(|g| g.key.table == table && g.key.paths.is_some()) {
+            ids.iter().for_each(|id| group.forget(*id));
+        }
     }
 
     /// A prefix id is about to be used for another prefix.
     pub(super) fn forget(&mut self, table: TableKey, id: PrefixId) {
-        for group in self
-            .slots
-            .iter_mut()
-            .flatten()
-            .filter(|g| g.key.table == table)
-        {
-            if let Some(announced) = group.announced.get_mut(id.index()) {
-                debug_assert_eq!(
-                    announced.attrs,
-                    AttrId::NONE,
-                    "a prefix without paths is not announced"
-                );
-                *announced = Announced::NEVER;
-            }
+        let groups = self.slots.iter_mut().flatten();
+        for group in groups.filter(|g| g.key.table == table && g.key.paths.is_none()) {
+            group.forget(id.into());
+        }
+        let ids = self.path_ids.iter_mut().find(|(key, _)| *key == table);
+        if let Some((_, ids)) = ids {
+            let freed = ids.forget(id);
+            self.forget_paths(table, &freed);
         }
     }
 
-    /// Prefixes of a family that a peer has been sent, or is about to be.
+    /// NLRI of a family that a peer has been sent, or is about to be: prefixes, with ADD-PATH their paths.
     pub(super) fn advertised(&self, peer: PeerId, family: Family) -> u64 {
         self.slots
             .iter()
@@ -274,15 +331,33 @@ impl Group {
         self.members.iter().any(|m| m.peer == peer)
     }
 
-    fn get(&self, id: PrefixId) -> Announced {
+    fn any_behind(&self) -> bool {
+        self.members.iter().any(|m| match m.position {
+            Position::Ring(position) => position < self.ring.end(),
+            Position::Walk(_) => true,
+        })
+    }
+
+    fn forget(&mut self, id: NlriId) {
+        if let Some(announced) = self.announced.get_mut(id.index()) {
+            debug_assert_eq!(
+                announced.attrs,
+                AttrId::NONE,
+                "what has no path is not announced"
+            );
+            *announced = Announced::NEVER;
+        }
+    }
+
+    fn get(&self, id: NlriId) -> Announced {
         self.announced
             .get(id.index())
             .copied()
             .unwrap_or(Announced::NEVER)
     }
 
-    /// Records what is announced for a prefix from now on; what was before.
-    fn set(&mut self, id: PrefixId, attrs: AttrId, source: PeerId) -> Announced {
+    /// Records what is announced for an NLRI from now on; what was before.
+    fn set(&mut self, id: NlriId, attrs: AttrId, source: PeerId) -> Announced {
         if self.announced.len() <= id.index() {
             self.announced.resize(id.index() + 1, Announced::NEVER);
         }

@@ -2,28 +2,37 @@
 
 use ipnet::IpNet;
 
+use super::path_ids::{self, PathIds};
 use super::{Group, Groups};
 use crate::policy::{AttributeView, Direction};
-use crate::rib::TableKey;
 use crate::rib::adj_out::NotSent;
 use crate::rib::ids::{AttrId, PeerId, PrefixId};
+use crate::rib::table::Path;
+use crate::rib::{PathSelection, TableKey};
 
 impl Groups {
     /// The group through which a peer is sent routes of a table.
     pub(in crate::rib) fn towards(&self, peer: PeerId, table: TableKey) -> Option<Outlet<'_>> {
         let mut groups = self.slots.iter().flatten();
         let group = groups.find(|g| g.key.table == table && g.has(peer))?;
-        Some(Outlet { group, peer })
+        let mut path_ids = self.path_ids.iter();
+        let path_ids = path_ids.find(|(key, _)| *key == table).map(|(_, ids)| ids);
+        Some(Outlet {
+            group,
+            path_ids,
+            peer,
+        })
     }
 }
 
 /// The way from a table to one peer.
 pub(in crate::rib) struct Outlet<'a> {
     group: &'a Group,
+    path_ids: Option<&'a PathIds>,
     peer: PeerId,
 }
 
-/// A best path on its way out.
+/// A path on its way out.
 pub(in crate::rib) struct Leaving<'a> {
     pub(in crate::rib) prefix: IpNet,
     pub(in crate::rib) route: AttributeView<'a>,
@@ -33,11 +42,9 @@ pub(in crate::rib) struct Leaving<'a> {
 }
 
 impl Outlet<'_> {
-    /// The attributes that the peer has been sent, or is about to be, and whose path they are.
-    pub(in crate::rib) fn sent(&self, id: PrefixId) -> Option<AttrId> {
-        let announced = self.group.get(id);
-        (announced.attrs != AttrId::NONE && announced.source != self.peer)
-            .then_some(announced.attrs)
+    /// With ADD-PATH: which paths the peer is sent. `None`: the best one.
+    pub(in crate::rib) fn paths(&self) -> Option<PathSelection> {
+        self.group.key.paths
     }
 
     /// Whether the peer is sent a default route of ours in place of the best path to this prefix.
@@ -45,7 +52,22 @@ impl Outlet<'_> {
         self.group.key.own_default(prefix).is_some()
     }
 
-    /// Why the peer is not sent this best path.
+    /// The attributes with which the peer has been sent a path, or is about to be, and the path identifier: 0 without
+    /// ADD-PATH, where `path` is the one that goes.
+    pub(in crate::rib) fn sent(&self, prefix: PrefixId, path: &Path) -> Option<(AttrId, u32)> {
+        let (id, path_id) = match self.paths() {
+            None => (prefix.into(), 0),
+            Some(_) => {
+                let id = self.path_ids?.find(prefix, path)?;
+                (id, path_ids::path_id(id))
+            }
+        };
+        let announced = self.group.get(id);
+        (announced.attrs != AttrId::NONE && announced.source != self.peer)
+            .then_some((announced.attrs, path_id))
+    }
+
+    /// Why the peer is not sent this path, which its group picks.
     pub(in crate::rib) fn why_not(&self, leaving: &Leaving<'_>) -> NotSent {
         let (key, hot) = (&self.group.key, leaving.route.attributes.hot());
         if leaving.source == self.peer {

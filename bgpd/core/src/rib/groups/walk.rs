@@ -3,11 +3,12 @@
 use bgp_wire::{Nlri, RouteRefresh, refresh_subtype};
 use bytes::Bytes;
 
+use super::path_ids::Naming;
 use super::{Announced, Position};
-use crate::rib::ids::{AttrId, PrefixId};
+use crate::rib::ids::{AttrId, NlriId};
 use crate::rib::{OutMessage, Output, Rib};
 
-/// Prefixes per chunk; its messages wait in the peer's backlog until the session takes them.
+/// NLRI ids per chunk; its messages wait in the peer's backlog until the session takes them.
 const CHUNK: u32 = if cfg!(test) { 3 } else { 2048 };
 /// Chunks per slice of all groups together.
 pub(super) const CHUNKS: u32 = 4;
@@ -86,7 +87,17 @@ impl Rib {
             // An empty table is not there yet: its walk is over at once.
             return self.end_of_empty_walks(index, out);
         };
-        let end = state.table.end();
+        let mut path_ids = self.groups.path_ids.iter();
+        let naming = Naming {
+            table: &state.table,
+            paths: match group.key.paths {
+                None => None,
+                Some(_) => path_ids
+                    .find(|(key, _)| *key == state.key)
+                    .map(|(_, ids)| ids),
+            },
+        };
+        let end = naming.end();
         let mut more = false;
         let members = group.members.len();
         let first = group.turn;
@@ -112,18 +123,14 @@ impl Rib {
                 *walk.began.get_or_insert((group.version, group.ring.end()));
             let stop = walk.next.saturating_add(CHUNK).min(end);
             let (mut reach, mut unreach) = (Vec::new(), Vec::new());
-            for prefix_id in (walk.next..stop).map(PrefixId) {
+            for nlri_id in (walk.next..stop).map(NlriId) {
                 let announced = group
                     .announced
-                    .get(prefix_id.index())
+                    .get(nlri_id.index())
                     .copied()
                     .unwrap_or(Announced::NEVER);
-                let Some(entry) = state.table.get(prefix_id) else {
+                let Some(nlri) = naming.nlri(nlri_id) else {
                     continue;
-                };
-                let nlri = Nlri {
-                    path_id: 0,
-                    prefix: entry.prefix,
                 };
                 match walk.wants(&announced) {
                     Some(true) if announced.source != id => reach.push((announced.attrs, nlri)),

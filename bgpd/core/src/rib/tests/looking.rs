@@ -4,7 +4,7 @@
 use super::*;
 
 impl Bench {
-    fn look(&self, side: Side, near: Option<&str>) -> Vec<RouteDetail> {
+    pub(super) fn look(&self, side: Side, near: Option<&str>) -> Vec<RouteDetail> {
         let query = RouteQuery {
             near: near.map(|p| p.parse().unwrap()),
             side,

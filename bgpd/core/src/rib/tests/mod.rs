@@ -1,5 +1,6 @@
 //! A RIB with decoded views of what it sent: scenarios, and the property that group output equals per-peer output.
 
+mod add_path;
 mod looking;
 mod monitor;
 mod multipath;
@@ -70,10 +71,16 @@ fn prefix(n: u32) -> IpNet {
     format!("10.{}.{}.0/24", n / 256, n % 256).parse().unwrap()
 }
 
+/// By prefix and path identifier.
+type Paths = BTreeMap<(IpNet, u32), (PathAttributes, NextHop)>;
+
 /// A RIB with decoded views of what each session was sent.
 struct Bench {
     rib: Rib,
     sent: BTreeMap<u64, BTreeMap<IpNet, (PathAttributes, NextHop)>>,
+    /// The same, each path by itself.
+    paths: BTreeMap<u64, Paths>,
+    add_path: BTreeMap<u64, [bool; 2]>,
     end_of_rib: BTreeMap<u64, usize>,
     messages: BTreeMap<u64, usize>,
     fib: BTreeMap<IpNet, NextHop>,
@@ -98,6 +105,8 @@ impl Bench {
                 assume_next_hops,
             }),
             sent: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            add_path: BTreeMap::new(),
             end_of_rib: BTreeMap::new(),
             messages: BTreeMap::new(),
             fib: BTreeMap::new(),
@@ -109,11 +118,19 @@ impl Bench {
 
     fn event(&mut self, event: Event) {
         let mut out = Vec::new();
+        self.note(&event);
         self.rib.settle(self.now, event, &mut out);
         for output in out {
             self.take(output);
         }
         self.rib.check();
+    }
+
+    /// Remembers how a session is to be read.
+    fn note(&mut self, event: &Event) {
+        if let Event::PeerUp(up) = event {
+            self.add_path.insert(up.session.0, up.encode.add_path);
+        }
     }
 
     fn take(&mut self, output: Output) {
@@ -139,7 +156,7 @@ impl Bench {
         let context = DecodeContext {
             four_octet_as: true,
             ebgp: false,
-            add_path: [false; 2],
+            add_path: self.add_path.get(&session).copied().unwrap_or_default(),
             families: [true; 2],
             extended_next_hop: true,
         };
@@ -157,29 +174,24 @@ impl Bench {
             return;
         }
         let view = self.sent.entry(session).or_default();
+        let paths = self.paths.entry(session).or_default();
         let withdrawn = update
             .withdrawn
             .iter()
             .chain(update.mp_unreach.iter().flat_map(|n| n.iter()));
         for nlri in withdrawn {
             view.remove(&nlri.prefix);
+            paths.remove(&(nlri.prefix, nlri.path_id));
         }
         if let Some(attributes) = update.attributes {
             let mp = update.mp_reach.map(|mp| (mp.next_hop, mp.nlri));
-            if let Some((next_hop, nlri)) = mp {
-                view.extend(
-                    nlri.iter()
-                        .map(|n| (n.prefix, (attributes.clone(), next_hop))),
-                );
-            }
-            if let Some(next_hop) = update.next_hop {
-                let next_hop = NextHop::V4(next_hop);
-                view.extend(
-                    update
-                        .announced
-                        .iter()
-                        .map(|n| (n.prefix, (attributes.clone(), next_hop))),
-                );
+            let v4 = update.next_hop.map(|n| (NextHop::V4(n), update.announced));
+            for (next_hop, nlri) in mp.into_iter().chain(v4) {
+                for nlri in nlri.iter() {
+                    let route = (attributes.clone(), next_hop);
+                    view.insert(nlri.prefix, route.clone());
+                    paths.insert((nlri.prefix, nlri.path_id), route);
+                }
             }
         }
     }

@@ -1,26 +1,26 @@
-//! Group output equals per-peer output, whatever happens in whatever order.
+//! Group output equals per-peer output, with and without ADD-PATH, whatever happens in whatever order.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Peers 1 to 3 are external, 4 and 5 internal.
+/// Peers 1 to 3 are external, 4 and 5 internal; 2 to 5 take several paths, 3 of IPv4 alone. All send several.
 const PEERS: std::ops::Range<u64> = 1..6;
 const NETS: std::ops::Range<u32> = 0..13;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Announce(u64, u32, u8, u32),
-    Withdraw(u64, u32),
+    Announce(u64, Net, u8, u32),
+    Withdraw(u64, Net),
     Local(u32, bool),
     Down(u64, bool),
     Permit(u64, u32),
     NextHop(u8, Option<u32>),
     Refresh(u64, bool),
     /// The peer repeats these prefixes between BoRR and EoRR, or forgets the EoRR.
-    Repeat(u64, Vec<u32>, bool),
-    /// Export policy of a peer: everything, or own routes.
-    Export(u64, bool),
+    Repeat(u64, Vec<Net>, bool),
+    /// Export policy of a peer: everything, or own routes; and which paths.
+    Export(u64, bool, PathSelection),
     /// Whether a peer asks for a default route of ours.
     Default(u64, Option<DefaultOriginate>),
     /// Whether the import policy of everybody lets IPv4 prefixes in, which is all that `default` measures here.
@@ -37,19 +37,26 @@ const AGGREGATES: [&str; 5] = [
     "10.0.3.0/24",
     "2001:db8::/40",
 ];
+/// A prefix by number, and a path identifier.
+type Net = (u32, u32);
 
 fn op() -> impl Strategy<Value = Op> {
+    let net = || (NETS, 0u32..3);
+    let selection = prop_oneof![
+        (1u8..4).prop_map(PathSelection::Best),
+        Just(PathSelection::All),
+    ];
     prop_oneof![
-        8 => (PEERS, NETS, 1u8..4, 0u32..3).prop_map(|(p, n, h, v)| Op::Announce(p, n, h, v)),
-        4 => (PEERS, NETS).prop_map(|(p, n)| Op::Withdraw(p, n)),
+        8 => (PEERS, net(), 1u8..4, 0u32..3).prop_map(|(p, n, h, v)| Op::Announce(p, n, h, v)),
+        4 => (PEERS, net()).prop_map(|(p, n)| Op::Withdraw(p, n)),
         1 => (NETS, any::<bool>()).prop_map(|(n, on)| Op::Local(n, on)),
         1 => (PEERS, any::<bool>()).prop_map(|(p, retain)| Op::Down(p, retain)),
         3 => (PEERS, 0u32..4).prop_map(|(p, n)| Op::Permit(p, n)),
         2 => (1u8..4, prop::option::of(0u32..3)).prop_map(|(h, c)| Op::NextHop(h, c)),
         1 => (PEERS, any::<bool>()).prop_map(|(p, v4)| Op::Refresh(p, v4)),
-        1 => (PEERS, prop::collection::vec(NETS, 0..4), any::<bool>())
+        1 => (PEERS, prop::collection::vec(net(), 0..4), any::<bool>())
             .prop_map(|(p, n, end)| Op::Repeat(p, n, end)),
-        1 => (PEERS, any::<bool>()).prop_map(|(p, all)| Op::Export(p, all)),
+        1 => (PEERS, any::<bool>(), selection).prop_map(|(p, all, paths)| Op::Export(p, all, paths)),
         1 => (PEERS, prop::option::of(prop_oneof![
             Just(DefaultOriginate::Always),
             Just(DefaultOriginate::IfPresent),
@@ -89,7 +96,16 @@ fn is_ibgp(peer: u64) -> bool {
 }
 
 fn config(peer: u64) -> PeerUp {
+    let selection = PathSelection::Best(1 + (peer % 3) as u8);
     PeerUp {
+        encode: EncodeContext {
+            add_path: [peer > 1, peer > 1 && peer != 3],
+            ..encode()
+        },
+        relation: Relation {
+            add_path: [selection; 2],
+            ..Relation::default()
+        },
         import: Chain::new(&[if peer == 2 {
             Builtin::Default
         } else {
@@ -106,8 +122,9 @@ fn config(peer: u64) -> PeerUp {
     }
 }
 
-fn update(n: u32, attributes: Option<(PathAttributes, NextHop)>) -> Vec<FamilyUpdate> {
-    let nlri = vec![Nlri::new(net(n))];
+fn update((n, path_id): Net, attributes: Option<(PathAttributes, NextHop)>) -> Vec<FamilyUpdate> {
+    let prefix = net(n);
+    let nlri = vec![Nlri { path_id, prefix }];
     let (announced, withdrawn) = match attributes {
         Some(_) => (nlri, vec![]),
         None => (vec![], nlri),
@@ -120,6 +137,26 @@ fn update(n: u32, attributes: Option<(PathAttributes, NextHop)>) -> Vec<FamilyUp
     }]
 }
 
+/// A peer, and its path identifier.
+type Source = (u64, u32);
+
+/// A community that names the source of a path.
+fn mark((peer, path_id): Source) -> u32 {
+    (peer as u32) << 16 | path_id
+}
+
+/// Best path, the best of the others, and so on.
+fn best_first(mut paths: Vec<best::Candidate>) -> Vec<usize> {
+    let mut order = Vec::new();
+    loop {
+        let verdicts = best::explain(&paths);
+        let best = verdicts.iter().position(|v| matches!(v, Verdict::Best(_)));
+        let Some(best) = best else { return order };
+        paths[best].ineligible = Some(Ineligible::Filtered);
+        order.push(best);
+    }
+}
+
 /// Who each session belongs to, and what it was told to export.
 struct Model {
     sessions: BTreeMap<u64, u64>,
@@ -127,16 +164,18 @@ struct Model {
     defaults: BTreeMap<u64, DefaultOriginate>,
     /// Aggregates that are sent in place of what is inside.
     summaries: Vec<IpNet>,
+    selections: BTreeMap<u64, PathSelection>,
     generation: u64,
 }
 
 impl Model {
     fn events(&mut self, op: Op) -> Vec<Event> {
         let session = |p: u64| SessionId(self.sessions[&p]);
-        let announce = |p: u64, n: u32, h: u8, v: u32| {
+        let announce = |p: u64, n: Net, h: u8, v: u32| {
             let path = [65000 + p as u32, 65100 + v];
             let attributes = attributes(&path[..1 + (v as usize % 2)], Some(v));
-            Event::Update(session(p), update(n, Some((attributes, hop(&net(n), h)))))
+            let marked = attributes.edit().set_communities(&[mark((p, n.1))]).build();
+            Event::Update(session(p), update(n, Some((marked, hop(&net(n.0), h)))))
         };
         let family = |n: u32| Family::of(&net(n));
         match op {
@@ -159,6 +198,7 @@ impl Model {
                 self.sessions.insert(p, next);
                 self.exports_all.insert(p, true);
                 self.defaults.remove(&p);
+                self.selections.insert(p, config(p).relation.add_path[0]);
                 let up = PeerUp {
                     session: SessionId(next),
                     ..config(p)
@@ -183,8 +223,9 @@ impl Model {
                 events.extend(end.then(|| Event::RefreshEnd(session(p), Family::Ipv4Unicast)));
                 events
             }
-            Op::Export(p, all) => {
+            Op::Export(p, all, selection) => {
                 self.exports_all.insert(p, all);
+                self.selections.insert(p, selection);
                 vec![self.policies(p)]
             }
             Op::Default(p, when) => {
@@ -220,6 +261,7 @@ impl Model {
         };
         let relation = Relation {
             default_originate: [self.defaults.get(&p).copied(), None],
+            add_path: [self.selections[&p]; 2],
             ..Relation::default()
         };
         let session = SessionId(self.sessions[&p]);
@@ -227,44 +269,54 @@ impl Model {
         Event::Policies(session, chains.0, chains.1, relation)
     }
 
+    /// Whether an aggregate is sent in its place.
     fn is_suppressed(&self, prefix: &IpNet) -> bool {
         let mut summaries = self.summaries.iter();
         summaries.any(|summary| summary.contains(prefix) && summary != prefix)
     }
 
-    /// What a peer must have been sent, by the rules applied to each prefix by itself: the first AS behind ours.
-    fn expected(&self, bench: &Bench, peer: u64) -> BTreeMap<IpNet, Option<u32>> {
-        let best = bench.rib.paths(T, None).into_iter();
-        let mut expected: BTreeMap<_, _> = best
-            .filter(|path| matches!(path.verdict, Verdict::Best(_)))
-            .filter(|path| !self.is_suppressed(&path.prefix))
-            .map(|path| {
-                (
-                    path.prefix,
-                    path.peer.map(|name| name[1..].parse::<u64>().unwrap()),
-                )
-            })
-            .filter(|(_, source)| match source {
-                None => true,
-                Some(source) => {
-                    *source != peer
-                        && self.exports_all[&peer]
-                        && !(is_ibgp(*source) && is_ibgp(peer))
+    /// What a peer must have been sent, by the rules applied to each prefix by itself: whose paths.
+    fn expected(&self, bench: &Bench, peer: u64) -> Vec<(IpNet, Option<Source>)> {
+        let mut expected = Vec::new();
+        for state in &bench.rib.tables {
+            let several = config(peer).encode.add_path[state.key.1.index()];
+            let selection = match several {
+                true => self.selections[&peer],
+                false => PathSelection::Best(1),
+            };
+            let entries = state.table.ids();
+            for (_, entry) in entries.filter(|(_, e)| !self.is_suppressed(&e.prefix)) {
+                let ranked = best_first(bench.rib.candidates(entry).to_vec());
+                let taken = match selection {
+                    PathSelection::Best(n) => usize::from(n),
+                    PathSelection::All => ranked.len(),
+                };
+                for i in ranked.into_iter().take(taken) {
+                    let path = &entry.paths[i];
+                    let source = bench.rib.peers.get(path.peer).map(|p| &p.up.name);
+                    let source = source.map(|name| name[1..].parse::<u64>().unwrap());
+                    let goes = source.is_none_or(|source| {
+                        source != peer
+                            && self.exports_all[&peer]
+                            && !(is_ibgp(source) && is_ibgp(peer))
+                    });
+                    let route = (entry.prefix, source.map(|source| (source, path.path_id)));
+                    expected.extend(goes.then_some(route));
                 }
-            })
-            .map(|(prefix, source)| (prefix, source.map(|source| 65000 + source as u32)))
-            .collect();
+            }
+        }
         if let Some(when) = self.defaults.get(&peer) {
             let paths = bench.rib.paths(T, Some(&default_route()));
             let mut best = paths
                 .iter()
                 .filter(|p| matches!(p.verdict, Verdict::Best(_)));
             let from_others = best.any(|p| p.peer != Some(format!("p{peer}").into()));
-            match from_others || *when == DefaultOriginate::Always {
-                true => expected.insert(default_route(), None),
-                false => expected.remove(&default_route()),
-            };
+            expected.retain(|(prefix, _)| *prefix != default_route());
+            if from_others || *when == DefaultOriginate::Always {
+                expected.push((default_route(), None));
+            }
         }
+        expected.sort();
         expected
     }
 }
@@ -282,6 +334,7 @@ proptest! {
             exports_all: PEERS.map(|peer| (peer, true)).collect(),
             defaults: BTreeMap::new(),
             summaries: vec![],
+            selections: PEERS.map(|peer| (peer, config(peer).relation.add_path[0])).collect(),
             generation: 0,
         };
         for peer in PEERS {
@@ -293,6 +346,7 @@ proptest! {
                 bench.rib.work(&mut out);
             }
             for event in model.events(op) {
+                bench.note(&event);
                 bench.rib.handle(1, event, &mut out);
             }
             out.into_iter().for_each(|output| bench.take(output));
@@ -305,11 +359,13 @@ proptest! {
         }
         for (peer, session) in &model.sessions {
             let expected = model.expected(&bench, *peer);
-            let sent = bench.sent.get(session).into_iter().flatten().map(|(prefix, (attributes, _))| {
-                let behind_us = usize::from(!is_ibgp(*peer));
-                (*prefix, attributes.as_path().asns().nth(behind_us))
-            });
-            prop_assert_eq!(sent.collect::<BTreeMap<_, _>>(), expected.clone(), "peer {}", peer);
+            let sent = bench.paths.get(session).into_iter().flatten();
+            let mut sent: Vec<_> = sent.map(|((prefix, _), (attributes, _))| {
+                let mark = attributes.communities().next();
+                (*prefix, mark.map(|mark| (u64::from(mark >> 16), mark & 0xffff)))
+            }).collect();
+            sent.sort();
+            prop_assert_eq!(&sent, &expected, "peer {}", peer);
             let counters = bench.rib.counters(SessionId(*session)).map(|c| c.unwrap().advertised);
             prop_assert_eq!(counters[0] + counters[1], expected.len() as u64);
         }
