@@ -1,6 +1,7 @@
 //! From the API's specs to the speaker's settings: one peer here, several in `peers`, the file of the standalone
 //! speaker in `file`, and when it changes in `watch`.
 
+mod add_path;
 mod file;
 mod peers;
 mod relation;
@@ -80,6 +81,7 @@ fn peer_config(name: &str, address: IpAddr, spec: &BgpPeerSpec, router: &Router<
         .filter(|migration| migration.dual_as)
         .map(|_| router.local_as);
     relation::set_role(spec, &mut settings);
+    add_path::offer(spec, &mut settings);
     let ebgp = spec.as_number.is_ebgp(local_as);
     PeerConfig {
         name: name.into(),

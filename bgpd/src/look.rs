@@ -264,11 +264,13 @@ fn route(detail: &RouteDetail) -> BgpRoute {
             Ok(sent) => Advertised {
                 attributes: Some(attributes(&sent.attributes)),
                 next_hop: sent.next_hop.map(|n| n.to_string()),
+                path_id: sent.path_id,
                 why_not: None,
             },
             Err(why) => Advertised {
                 attributes: None,
                 next_hop: None,
+                path_id: 0,
                 why_not: Some(why.to_string()),
             },
         }),

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use bgp_core::fsm::PeerSettings;
 use bgp_core::policy::{Chain, ImportContext, PathAttributes, RouteSource};
 use bgp_core::rib::{
-    Aggregate, Event, MedRules, Multipath, Originated, PathView, Relation, RibConfig, TableId,
+    Aggregate, Event, MAX_PATHS_OF_PEER, MedRules, Multipath, Originated, PathView, Relation,
+    RibConfig, TableId,
 };
 use ipnet::IpNet;
 use roadbed_api::agent::{BgpPeer, BmpStationReport, FamilyCounts, PeerReport};
@@ -479,6 +480,12 @@ impl Speaker {
             let families = [AddressFamily::Ipv4Unicast, AddressFamily::Ipv6Unicast];
             for (family, counters) in families.into_iter().zip(counters) {
                 let Some(counters) = counters else { continue };
+                if counters.refused > 0 {
+                    reports[at].report.warnings.push(format!(
+                        "{family}: {} paths not taken: their prefix had {MAX_PATHS_OF_PEER} of this peer",
+                        counters.refused
+                    ));
+                }
                 reports[at].report.families.insert(
                     family,
                     FamilyCounts {

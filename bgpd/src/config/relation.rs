@@ -36,6 +36,7 @@ pub(super) fn relation(spec: &BgpPeerSpec, router: &Router<'_>) -> Relation {
                 WhenDefault::IfPresent => DefaultOriginate::IfPresent,
             })
         }),
+        add_path: super::add_path::selection(spec),
         ..Relation::default()
     }
 }

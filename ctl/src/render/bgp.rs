@@ -225,6 +225,10 @@ pub fn bgp_routes(routes: &[BgpRoute], side: RouteSide, wide: bool) -> String {
             RouteSide::Advertised => "SENT",
         },
     ];
+    let path_ids = routes.iter().any(|route| path_id(route, side) != 0);
+    if path_ids {
+        header.insert(2, "PATH ID");
+    }
     if wide {
         header.extend(["ORIGIN", "COMMUNITIES", "NEXT HOP STATE", "AGE", "STALE"]);
     }
@@ -250,6 +254,10 @@ pub fn bgp_routes(routes: &[BgpRoute], side: RouteSide, wide: bool) -> String {
             or_dash(attributes.med),
             shown.answer.to_owned(),
         ];
+        if path_ids {
+            let id = path_id(route, side);
+            row.insert(2, or_dash((id != 0).then_some(id)));
+        }
         if wide {
             let communities = [
                 &attributes.communities,
@@ -268,6 +276,14 @@ pub fn bgp_routes(routes: &[BgpRoute], side: RouteSide, wide: bool) -> String {
         table.row(row);
     }
     table.text("No routes.")
+}
+
+/// As sent, where that is asked for, else as received; 0 without ADD-PATH.
+fn path_id(route: &BgpRoute, side: RouteSide) -> u32 {
+    match (side, &route.advertised) {
+        (RouteSide::Advertised, Some(advertised)) => advertised.path_id,
+        _ => route.path_id,
+    }
 }
 
 /// What a row says, which depends on the side.

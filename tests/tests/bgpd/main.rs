@@ -4,6 +4,7 @@
     reason = "a test that meets a broken invariant should stop there"
 )]
 
+mod add_path;
 mod bird;
 mod bmp;
 mod collector;

@@ -61,6 +61,10 @@ impl Three {
         Bird::start(&self.left.peer, self.left.dir(), config).unwrap()
     }
 
+    pub(crate) fn right(&self) -> &Ns {
+        &self.right
+    }
+
     fn right_dir(&self) -> PathBuf {
         let dir = self.left.dir().join("right");
         std::fs::create_dir_all(&dir).unwrap();

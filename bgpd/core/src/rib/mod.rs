@@ -61,6 +61,7 @@ pub use monitor::{
 };
 pub use nexthops::NextHopState;
 pub use originate::Originated;
+pub use table::MAX_PATHS_OF_PEER;
 pub use relation::{DefaultOriginate, Migration, NextHopMode, Relation};
 pub use view::{FamilyCounters, PathView, RibSummary};
 

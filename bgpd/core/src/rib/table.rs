@@ -135,8 +135,9 @@ impl Entry {
 
 /// Paths of one prefix at most: `best` is a u16, and no fabric has that many sources.
 pub(crate) const MAX_PATHS: usize = 4096;
-/// Of these, paths of one peer at most (RFC 7911): each change looks at all of them, and nobody forwards over more.
-pub(crate) const MAX_PATHS_OF_PEER: usize = if cfg!(test) { 8 } else { 256 };
+/// Paths of one prefix that are taken of one peer at most (RFC 7911): each change of one looks at all of them, and nobody
+/// forwards over more.
+pub const MAX_PATHS_OF_PEER: usize = if cfg!(test) { 8 } else { 256 };
 
 pub(crate) struct Table {
     entries: Vec<Option<Entry>>,

@@ -130,7 +130,7 @@ pub struct BgpRoute {
     /// The peer that sent it; absent for a route of this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
-    /// Path identifier (RFC 7911).
+    /// Path identifier as received (RFC 7911).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub path_id: u32,
     /// Whether it is the best path of its prefix.
@@ -246,6 +246,9 @@ pub struct Advertised {
     /// Next hop as sent; absent beside attributes: our own address on that session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_hop: Option<String>,
+    /// Path identifier as sent (RFC 7911).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub path_id: u32,
     /// Why the path is not sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why_not: Option<String>,
@@ -389,6 +392,7 @@ mod tests {
         route.advertised = Some(Advertised {
             attributes: None,
             next_hop: None,
+            path_id: 4,
             why_not: Some("not the best path".into()),
         });
         assert_eq!(round_trip(&route)["pathId"], 9);

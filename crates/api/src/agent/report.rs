@@ -122,7 +122,7 @@ pub struct PeerReport {
     /// UPDATE faults by verdict and attribute (RFC 7606), only those seen.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub update_faults: BTreeMap<String, u64>,
-    /// What an operator should look at: prefix counts close to their limits.
+    /// What an operator should look at: prefix counts close to their limits, paths that were not taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -135,7 +135,7 @@ pub struct FamilyCounts {
     pub received: u64,
     /// Of these, let in by the import policy.
     pub accepted: u64,
-    /// In the Adj-RIB-Out.
+    /// In the Adj-RIB-Out; with ADD-PATH, here and above, each path counts.
     pub advertised: u64,
     /// The peer sent End-of-RIB (RFC 4724 §2).
     pub end_of_rib: bool,

@@ -1,5 +1,6 @@
 //! `BGPPeer`: a neighbour, or a range of them, that some or all nodes speak BGP with.
 
+mod add_path;
 mod migration;
 mod peer_as;
 
@@ -18,6 +19,7 @@ use crate::problem::Problems;
 use crate::resource::Spec;
 use crate::selector::LabelSelector;
 
+pub use add_path::{AddPath, SendPaths, SendPathsError};
 pub use migration::{AsMigration, DefaultOriginate};
 pub use peer_as::PeerAs;
 
@@ -126,6 +128,9 @@ pub struct BgpPeerSpec {
     /// Keep the session down, and tell the peer this when it goes (RFC 9003); absent: the session is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shutdown: Option<String>,
+    /// Several paths per prefix (RFC 7911), by family; default neither from the peer nor to it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub add_path: BTreeMap<AddressFamily, AddPath>,
     /// Route policies for what the peer sends; default `["default"]` towards eBGP, `["accept-all"]` towards iBGP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub import_policies: Vec<String>,
@@ -255,6 +260,7 @@ impl Spec for BgpPeerSpec {
         }
         self.validate_transport(path, problems);
         migration::validate(self, path, problems);
+        add_path::validate(self, path, problems);
         for (field, limits) in [
             ("maxPrefixes", &self.max_prefixes),
             ("maxPrefixesOut", &self.max_prefixes_out),

@@ -24,8 +24,8 @@ pub use bgp_config::{
 };
 pub use bgp_origination::{BgpAggregate, BgpAnnouncement};
 pub use bgp_peer::{
-    AddressFamily, AsMigration, BUILTIN_POLICIES, BgpPeerSpec, BgpPeerStatus, BgpRole,
-    DefaultOriginate, NextHopPolicy, PeerAs,
+    AddPath, AddressFamily, AsMigration, BUILTIN_POLICIES, BgpPeerSpec, BgpPeerStatus, BgpRole,
+    DefaultOriginate, NextHopPolicy, PeerAs, SendPaths, SendPathsError,
 };
 pub use bgp_route_policy::{
     AsPathAlternative, AsPathNode, AsPathPattern, AsTerm, BgpRoutePolicySpec, BgpRoutePolicyStatus,

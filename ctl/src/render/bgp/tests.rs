@@ -225,11 +225,13 @@ fn routes_as_sent() {
             ..RouteAttributes::default()
         }),
         next_hop: None,
+        path_id: 0,
         why_not: None,
     });
     routes[1].advertised = Some(Advertised {
         attributes: None,
         next_hop: None,
+        path_id: 0,
         why_not: Some("split horizon: the peer is its source".into()),
     });
     check(
