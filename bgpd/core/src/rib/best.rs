@@ -195,7 +195,7 @@ pub(super) fn is_better(new: &Candidate, best: &Candidate) -> Option<bool> {
 }
 
 /// The steps before MED; less is better.
-pub(super) fn before_med(path: &Candidate) -> impl Ord {
+fn before_med(path: &Candidate) -> impl Ord {
     (
         !path.local,
         u32::MAX - path.local_pref,

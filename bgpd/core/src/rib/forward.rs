@@ -3,13 +3,14 @@
 //! Owns nothing. The best path alone goes to peers; here those that share the traffic with it come in
 //! ([`best::multipath`]). A prefix is told again when its best path changes, or a path that shares or could share.
 
-use bgp_wire::attr_type;
+use bgp_wire::{Hot, attr_type};
 use smallvec::SmallVec;
 
 use super::best::multipath::{self, Multipath, Traits};
 use super::best::{self, Verdict};
 use super::ids::{NextHopId, PeerId, PrefixId};
 use super::table::{Entry, Path};
+use super::update::DEFAULT_LOCAL_PREF;
 use super::{FibChange, Forward, Output, Rib, TableIndex};
 
 impl Rib {
@@ -96,9 +97,15 @@ impl Rib {
         if path.peer == PeerId::LOCAL || best.peer == PeerId::LOCAL || !path.flags.accepted() {
             return false;
         }
-        let (path, best) = (self.candidate(path), self.candidate(best));
-        best::before_med(&path) == best::before_med(&best)
-            && (self.multipath.as_path_relax || path.neighbor_as == best.neighbor_as)
+        let hot = |path: &Path| self.attrs.get(path.attrs).attributes.hot();
+        let (path, best) = (hot(path), hot(best));
+        let before_med = |hot: &Hot| {
+            let local_pref = hot.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
+            (local_pref, hot.as_path_len, hot.origin)
+        };
+        let any_neighbor = self.multipath.as_path_relax || self.med.always_compare;
+        before_med(path) == before_med(best)
+            && (any_neighbor || path.neighbor_as == best.neighbor_as)
     }
 
     /// A path of a prefix changed, came (`old` is `None`) or went (`new` is `None`); `before` was the best one. Has the
@@ -122,7 +129,8 @@ impl Rib {
         if alone || old.as_ref().map(says) == new.as_ref().map(says) {
             return;
         }
-        let best = [before.as_ref(), entry.best_path()];
+        let after = entry.best_path().filter(|best| before != Some(**best));
+        let best = [before.as_ref(), after];
         let concerns = |path: &Path| {
             let mut best = best.iter().flatten();
             best.any(|best| self.may_share(path, best))

@@ -22,6 +22,12 @@ pub struct Multipath {
     pub link_bandwidth: bool,
 }
 
+impl Default for Multipath {
+    fn default() -> Self {
+        Multipath::OFF
+    }
+}
+
 impl Multipath {
     /// The best path alone.
     pub const OFF: Multipath = Multipath {
