@@ -414,7 +414,7 @@ impl Rib {
         }
     }
 
-    pub(super) fn candidate(&self, path: &Path) -> Candidate {
+    fn candidate(&self, path: &Path) -> Candidate {
         let set = self.attrs.get(path.attrs);
         let hot = set.attributes.hot();
         let peer = self.peers.get(path.peer);
