@@ -6,7 +6,8 @@ use std::time::SystemTime;
 use bgp_core::fsm::DownReason;
 use bgp_core::policy::{Builtin, Chain};
 use bgp_core::rib::{
-    Event, FamilyUpdate, PeerDown, PeerUp, ReaderId, Relation, Rib, RibConfig, SessionId, TableId,
+    Event, FamilyUpdate, MonitorPage, MonitoredPath, PeerDown, PeerUp, ReaderId, Relation, Rib,
+    RibConfig, SessionId, TableId,
 };
 use bgp_wire::{
     AttributeEditor, Capability, DecodeContext, EncodeContext, Family, HEADER_LEN, MAX_MESSAGE_LEN,
@@ -17,6 +18,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
+use super::messages::{Outbox, Telling};
 use super::*;
 use crate::rib_thread::{self, KernelBatch, RibMessage};
 
@@ -471,4 +473,63 @@ fn every_end_of_a_session_has_its_reason() {
         Ending::LocalEvent(8),
     );
     check(DownReason::ConnectTimeout, false, Ending::LocalEvent(0));
+}
+
+/// What a page with one path says, of whichever side.
+fn told(attributes: bgp_wire::PathAttributes, age: u32, which: RouteMonitoring) -> Vec<u8> {
+    let next_hop = NextHop::V6 {
+        global: "2001:db8::2".parse().unwrap(),
+        link_local: None,
+    };
+    let path = MonitoredPath {
+        session: SessionId(1),
+        prefix: "2001:db8:1::/48".parse().unwrap(),
+        path_id: 0,
+        age,
+        received: Some(0),
+        accepted: Some(0),
+    };
+    let page = MonitorPage {
+        sets: vec![(attributes, next_hop)],
+        paths: vec![path],
+    };
+    let mut session = Arc::into_inner(monitored(1)).unwrap();
+    session.remote = "[2001:db8::2]:179".parse().unwrap();
+    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_250);
+    let mut outbox = Outbox::default();
+    outbox.paths(&session, &page, &page.paths, which, Telling::Walk, now);
+    assert_eq!(outbox.messages, 1);
+    outbox.bytes
+}
+
+#[test]
+fn the_header_names_peer_side_and_time() {
+    let attributes = AttributeEditor::new(Origin::Igp)
+        .set_as_path_sequence(&[65002])
+        .build();
+    let message = told(attributes, 100, RouteMonitoring::PostPolicy);
+    let mut expected = vec![0, 0x80 | 0x40];
+    expected.extend([0; 8]);
+    expected.extend(
+        "2001:db8::2"
+            .parse::<std::net::Ipv6Addr>()
+            .unwrap()
+            .octets(),
+    );
+    expected.extend(65002u32.to_be_bytes());
+    expected.extend([10, 0, 0, 2]);
+    expected.extend(900u32.to_be_bytes());
+    expected.extend(250_000u32.to_be_bytes());
+    assert_eq!(message[6..HEADERS], expected);
+}
+
+#[test]
+fn a_path_that_is_longer_with_four_octets_is_told_all_the_same() {
+    // 1,300 AS numbers fit an UPDATE of a two-octet peer.
+    let path: Vec<u32> = (1..=1300).collect();
+    let attributes = AttributeEditor::new(Origin::Igp)
+        .set_as_path_sequence(&path)
+        .build();
+    let message = told(attributes, 0, RouteMonitoring::PrePolicy);
+    assert!(message.len() > 1300 * 4, "{}", message.len());
 }
