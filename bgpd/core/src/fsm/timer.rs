@@ -25,7 +25,7 @@ pub enum Timer {
 }
 
 impl Timer {
-    const ALL: [Timer; 6] = [
+    pub(super) const ALL: [Timer; 6] = [
         Timer::SendHold,
         Timer::Hold,
         Timer::DelayOpen,

@@ -14,7 +14,7 @@ fn ours(above: bool) -> PeerSettings {
 }
 
 /// Both connections in OpenSent: (bench, outgoing, incoming).
-fn both_open_sent(above: bool) -> (Bench, ConnId, ConnId) {
+pub(super) fn both_open_sent(above: bool) -> (Bench, ConnId, ConnId) {
     let (mut bench, outgoing) = Bench::connected(ours(above));
     let (incoming, line) = bench.accept();
     assert_eq!(line, "in OPEN");

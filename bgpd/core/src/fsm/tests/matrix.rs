@@ -8,7 +8,8 @@ use bgp_wire::{RouteRefresh, refresh_subtype};
 use super::*;
 use crate::fsm::timer::Timer;
 
-const STATES: [&str; 10] = [
+/// As an operator sees them; then, in what, and which of two connections an event is about.
+const STATES: [&str; 15] = [
     "Idle (stopped)",
     "Idle (pausing)",
     "Connect",
@@ -19,6 +20,11 @@ const STATES: [&str; 10] = [
     "OpenSent (incoming)",
     "OpenConfirm",
     "Established",
+    "OpenSent (theirs; ours dialling)",
+    "OpenSent (both; ours)",
+    "OpenSent (both; theirs)",
+    "OpenConfirm (ours; theirs OpenSent)",
+    "OpenSent (theirs waits for ours)",
 ];
 
 const EVENTS: [&str; 28] = [
@@ -114,6 +120,36 @@ fn in_state(name: &str) -> (Bench, ConnId) {
             (bench, conn)
         }
         "Established" => Bench::established(settings()),
+        "OpenSent (theirs; ours dialling)" => {
+            let mut bench = Bench::new(settings());
+            bench.input(Input::ManualStart);
+            let ours = bench.dialled();
+            bench.accept();
+            (bench, ours)
+        }
+        "OpenSent (both; ours)" | "OpenSent (both; theirs)" => {
+            let (bench, ours, theirs) = collision::both_open_sent(false);
+            (
+                bench,
+                if name.ends_with("ours)") {
+                    ours
+                } else {
+                    theirs
+                },
+            )
+        }
+        // The peer's OPEN came on one of them, and the other one is to win.
+        "OpenConfirm (ours; theirs OpenSent)" | "OpenSent (theirs waits for ours)" => {
+            let about_ours = name.ends_with("for ours)");
+            let (mut bench, ours, theirs) = collision::both_open_sent(about_ours);
+            let (conn, other) = match about_ours {
+                true => (theirs, ours),
+                false => (ours, theirs),
+            };
+            let open = peer_open();
+            bench.input(Input::Open { conn, open });
+            (bench, other)
+        }
         other => unreachable!("no such state: {other}"),
     }
 }
@@ -262,6 +298,109 @@ fn every_state_and_event() {
         "first line that differs: (now, in matrix.txt)"
     );
     assert_eq!(got.lines().count(), want.lines().count());
+}
+
+/// The first word of the events that stand for an input. Without a wildcard: a new input has to be named here.
+fn event_of(input: &Input) -> &'static str {
+    match input {
+        Input::ManualStart => "ManualStart",
+        Input::ManualStop { .. } => "ManualStop",
+        Input::AutomaticStop { .. } => "AutomaticStop",
+        Input::SettingsChanged(_) => "SettingsChanged",
+        Input::TcpConnected { .. } => "TcpConnected",
+        Input::TcpAccepted { .. } => "TcpAccepted",
+        Input::TcpFailed { .. } => "TcpFailed",
+        Input::TcpClosed { .. } => "TcpClosed",
+        Input::Open { .. } => "Open",
+        Input::Keepalive { .. } => "Keepalive",
+        Input::Update { .. } => "Update",
+        Input::RouteRefresh { .. } => "RouteRefresh",
+        Input::Notification { .. } => "Notification",
+        Input::DecodeError { .. } => "DecodeError",
+        Input::BytesWaiting { .. } => "BytesWaiting",
+        Input::WriteProgress { .. } => "WriteProgress,",
+        Input::UpdateSent { .. } => "UpdateSent",
+        // One event for each timer.
+        Input::Tick => "HoldTimer",
+    }
+}
+
+/// The table has every state, every input, and every timer.
+#[test]
+fn the_table_is_complete() {
+    let (mut bench, conn) = Bench::established(settings());
+    let (local, remote) = (addr(1), addr(2));
+    let reason = String::new();
+    let notification = Notification::cease(2);
+    let inputs = [
+        Input::ManualStart,
+        Input::ManualStop {
+            message: String::new(),
+        },
+        Input::AutomaticStop {
+            notification: notification.clone(),
+            restart_after: None,
+        },
+        Input::SettingsChanged(Box::new(settings())),
+        Input::TcpConnected {
+            conn,
+            local,
+            remote,
+        },
+        Input::TcpAccepted {
+            conn: bench.peer.next_incoming(),
+            local,
+            remote,
+        },
+        Input::TcpFailed {
+            conn,
+            reason: reason.clone(),
+        },
+        Input::TcpClosed { conn, reason },
+        Input::Open {
+            conn,
+            open: peer_open(),
+        },
+        Input::Keepalive { conn },
+        Input::Update { conn },
+        Input::RouteRefresh {
+            conn,
+            refresh: RouteRefresh::new(Family::Ipv4Unicast, refresh_subtype::REQUEST),
+        },
+        Input::Notification {
+            conn,
+            notification: notification.clone(),
+        },
+        Input::DecodeError { conn, notification },
+        Input::BytesWaiting { conn },
+        Input::WriteProgress { conn },
+        Input::UpdateSent { conn },
+        Input::Tick,
+    ];
+    for input in &inputs {
+        let name = event_of(input);
+        let found = EVENTS
+            .iter()
+            .any(|event| event.split(' ').any(|word| word == name));
+        assert!(found, "{name} is not in the table");
+    }
+    for timer in Timer::ALL {
+        let name = format!("{timer:?}Timer");
+        assert!(EVENTS.contains(&name.as_str()), "{name}");
+    }
+    for state in [
+        State::Idle,
+        State::Connect,
+        State::Active,
+        State::OpenSent,
+        State::OpenConfirm,
+        State::Established,
+    ] {
+        let found = STATES
+            .iter()
+            .any(|s| s.split(' ').next() == Some(state.name()));
+        assert!(found, "{state}");
+    }
 }
 
 #[test]
