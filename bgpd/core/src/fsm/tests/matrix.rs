@@ -9,7 +9,7 @@ use super::*;
 use crate::fsm::timer::Timer;
 
 /// As an operator sees them; then, in what, and which of two connections an event is about.
-const STATES: [&str; 15] = [
+const STATES: [&str; 14] = [
     "Idle (stopped)",
     "Idle (pausing)",
     "Connect",
@@ -24,7 +24,6 @@ const STATES: [&str; 15] = [
     "OpenSent (both; ours)",
     "OpenSent (both; theirs)",
     "OpenConfirm (ours; theirs OpenSent)",
-    "OpenSent (theirs waits for ours)",
 ];
 
 const EVENTS: [&str; 28] = [
@@ -138,17 +137,14 @@ fn in_state(name: &str) -> (Bench, ConnId) {
                 },
             )
         }
-        // The peer's OPEN came on one of them, and the other one is to win.
-        "OpenConfirm (ours; theirs OpenSent)" | "OpenSent (theirs waits for ours)" => {
-            let about_ours = name.ends_with("for ours)");
-            let (mut bench, ours, theirs) = collision::both_open_sent(about_ours);
-            let (conn, other) = match about_ours {
-                true => (theirs, ours),
-                false => (ours, theirs),
-            };
-            let open = peer_open();
-            bench.input(Input::Open { conn, open });
-            (bench, other)
+        // The peer's OPEN came on ours, and theirs is to win.
+        "OpenConfirm (ours; theirs OpenSent)" => {
+            let (mut bench, ours, theirs) = collision::both_open_sent(false);
+            bench.input(Input::Open {
+                conn: ours,
+                open: peer_open(),
+            });
+            (bench, theirs)
         }
         other => unreachable!("no such state: {other}"),
     }
