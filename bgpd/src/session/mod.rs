@@ -501,7 +501,11 @@ impl Session {
             ..
         } = starting;
         let session = SessionId(self.context.session_ids.fetch_add(1, Ordering::Relaxed));
-        let next_hops = own_next_hops(local.ip(), link.as_ref(), negotiated.extended_next_hop);
+        let next_hops = own_next_hops(
+            (local.ip(), remote.ip()),
+            link.as_ref(),
+            negotiated.extended_next_hop,
+        );
         for family in &negotiated.families {
             if next_hops[*family as usize].is_none() {
                 tracing::warn!(

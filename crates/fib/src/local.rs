@@ -17,21 +17,24 @@ pub struct LocalLink {
     pub v6_global: Option<Ipv6Addr>,
     /// Link-local IPv6 address.
     pub v6_link_local: Option<Ipv6Addr>,
+    /// Length of the subnet of the address asked for.
+    pub prefix_len: u8,
 }
 
 /// Finds the link of `local` in a dump; the name is left to the caller, who knows the links.
 pub(crate) fn find(addresses: &[AddressMessage], local: IpAddr) -> Option<LocalLink> {
-    let ifindex = addresses
+    let header = &addresses
         .iter()
         .find(|message| address(message) == Some(local))?
-        .header
-        .index;
+        .header;
+    let ifindex = header.index;
     let mut link = LocalLink {
         ifindex,
         name: String::new(),
         v4: None,
         v6_global: None,
         v6_link_local: None,
+        prefix_len: header.prefix_len,
     };
     for message in addresses
         .iter()

@@ -499,9 +499,9 @@ impl Group {
     fn placeholder(&self) -> NextHop {
         match (self.key.table.1, self.key.next_hop_len) {
             (Family::Ipv4Unicast, 4) => NextHop::V4(Ipv4Addr::UNSPECIFIED),
-            _ => NextHop::V6 {
+            (_, len) => NextHop::V6 {
                 global: Ipv6Addr::UNSPECIFIED,
-                link_local: None,
+                link_local: (len == 32).then_some(Ipv6Addr::UNSPECIFIED),
             },
         }
     }

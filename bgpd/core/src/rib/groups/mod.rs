@@ -18,7 +18,7 @@ mod ring;
 mod sent;
 mod walk;
 
-use bgp_wire::{EncodeContext, Family, NextHop};
+use bgp_wire::{EncodeContext, Family};
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
@@ -140,11 +140,8 @@ impl Groups {
             export: up.export.clone(),
             encode: up.encode,
             outbound: up.relation.outbound(up.ebgp(), up.remote_as),
+            next_hop_len: next_hop.octets().1,
             paths: up.encode.add_path[slot(family)].then(|| up.relation.add_path[slot(family)]),
-            next_hop_len: match next_hop {
-                NextHop::V4(_) => 4,
-                NextHop::V6 { .. } => 16,
-            },
         };
         let table = key.table;
         if key.paths.is_some() && self.path_ids.iter().all(|(key, _)| *key != table) {
