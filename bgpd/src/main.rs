@@ -128,7 +128,7 @@ async fn changed(watch: &mut Option<Watch>) {
 
 /// A file that is wrong changes nothing.
 async fn reload(args: &Args, speaker: &mut Speaker, why: &'static str) -> Result<()> {
-    let resolved = match config::load(&args.config) {
+    let resolved = match config::reload(&args.config, speaker.options()) {
         Ok(resolved) => resolved,
         Err(error) => {
             for problem in error.to_string().lines() {

@@ -1,5 +1,7 @@
 //! What files mean, and the full report of those that are wrong.
 
+mod docs;
+
 use bgp_core::fsm::RemoteAs;
 use bgp_core::policy::{Builtin, Chain};
 use bgp_core::rib::DefaultOriginate;

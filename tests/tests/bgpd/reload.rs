@@ -1,9 +1,34 @@
-//! SIGHUP: what changes, and that a session does not notice.
+//! SIGHUP and changes of the file: what they do, and that a session does not notice.
 
+mod options;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use roadbed_tests::bgpd::Bgpd;
 use roadbed_tests::wait::eventually;
 
 use crate::fixture::{OUR_NETWORKS, Pair, SOON, config, peer};
 use crate::script::{Script, UPDATE, mandatory, update};
+
+/// Puts another file in place and waits until it is in force.
+#[track_caller]
+fn reloaded(speaker: &mut Bgpd, text: &str) {
+    let before = speaker.logged(&["configuration reloaded"]);
+    speaker.reload(text).unwrap();
+    in_force(speaker, before);
+}
+
+/// Waits for another reload than the first `before`.
+#[track_caller]
+fn in_force(speaker: &mut Bgpd, before: usize) {
+    eventually(SOON, "the new file is in force", || {
+        speaker.process().alive().map_err(|e| e.to_string())?;
+        let now = speaker.logged(&["configuration reloaded"]);
+        (now > before).then_some(()).ok_or(speaker.log())
+    });
+}
 
 const ROUTE: (&str, &str) = ("10.1.0.0/24", "via 10.99.0.2 dev eth0");
 
@@ -41,14 +66,14 @@ fn a_reload_does_not_reset_what_it_does_not_change() {
     eventually(SOON, "the wrong file is refused by name", || {
         speaker.says(&["reload refused", "router.networks[0]"])
     });
-    one.keep_alive(std::time::Duration::from_secs(1));
-    two.keep_alive(std::time::Duration::from_secs(1));
+    one.keep_alive(Duration::from_secs(1));
+    two.keep_alive(Duration::from_secs(1));
 
     // A peer less: it is told, the first stays.
     speaker.reload(&config(&first, &networks)).unwrap();
     let words = two.last_words().unwrap();
     assert_eq!(words[..2], [6, 3], "Cease, Peer De-configured: {words:?}");
-    one.keep_alive(std::time::Duration::from_secs(1));
+    one.keep_alive(Duration::from_secs(1));
     pair.kernel_has(&[ROUTE]);
     assert_eq!(speaker.logged(&["session established", "one"]), 1);
     assert_eq!(speaker.logged(&["session down", "one"]), 0);
@@ -68,7 +93,7 @@ fn a_changed_hold_time_does_not_reset_a_changed_as_does() {
     pair.kernel_has(&[]);
     speaker.reload(&config(&before, OUR_NETWORKS)).unwrap();
     pair.kernel_has(&[ROUTE]);
-    script.keep_alive(std::time::Duration::from_secs(1));
+    script.keep_alive(Duration::from_secs(1));
     assert_eq!(speaker.logged(&["session down"]), 0);
 
     let other_as = before.replace("asNumber = 65002", "asNumber = 65003");
@@ -79,4 +104,84 @@ fn a_changed_hold_time_does_not_reset_a_changed_as_does() {
         speaker.says(&["session down"])
     });
     pair.kernel_has(&[]);
+}
+
+/// The file with this route policy for what the peer sends.
+fn importing(policy: &str) -> String {
+    let peer = peer("one", "10.99.0.2", "passive = true");
+    config(&peer.replace("accept-all", policy), OUR_NETWORKS)
+}
+
+/// Writes that nobody tells the speaker of: in place, by rename, broken, gone, and right again.
+#[test]
+fn a_changed_file_is_read_again() {
+    let pair = Pair::new();
+    let mut speaker = Bgpd::start(&pair.us, pair.dir(), &importing("accept-all")).unwrap();
+    let mut script = Script::establish(&pair.peer, "10.99.0.2", "10.99.0.1");
+    script.send(&update(&mandatory([10, 99, 0, 2]), &[24, 10, 1, 0]));
+    pair.kernel_has(&[ROUTE]);
+    let path = pair.dir().join("bgpd.toml");
+
+    fs::write(&path, importing("reject-all")).unwrap();
+    pair.kernel_has(&[]);
+    let beside = pair.dir().join(".bgpd.toml.swp");
+    fs::write(&beside, importing("accept-all")).unwrap();
+    fs::rename(&beside, &path).unwrap();
+    pair.kernel_has(&[ROUTE]);
+
+    // Everything that is wrong is said, and changes nothing.
+    let wrong = importing("gold").replace("holdTimeSeconds", "holdTime");
+    fs::write(&path, &wrong).unwrap();
+    for words in [
+        &[
+            "reload refused",
+            "peers.one.holdTime: unknown field: did you mean holdTimeSeconds?",
+        ],
+        &[
+            "reload refused",
+            "peers.one.importPolicies[0]: there is no route policy",
+        ],
+        &["reload refused", "running on with the settings in force"],
+    ] {
+        eventually(SOON, "the wrong file is refused", || speaker.says(words));
+    }
+    fs::remove_file(&path).unwrap();
+    eventually(SOON, "the missing file is refused", || {
+        speaker.says(&["reload refused", "cannot read"])
+    });
+    script.keep_alive(Duration::from_millis(500));
+    pair.kernel_has(&[ROUTE]);
+    fs::write(&path, importing("reject-all")).unwrap();
+    pair.kernel_has(&[]);
+
+    script.keep_alive(Duration::from_millis(500));
+    assert_eq!(speaker.logged(&["session down"]), 0);
+    assert_eq!(speaker.logged(&["session established"]), 1);
+}
+
+/// As a ConfigMap is mounted: the file is a link through a link, and the latter is swapped.
+#[test]
+fn a_link_that_points_elsewhere_is_followed() {
+    let pair = Pair::new();
+    let version = |n: u32, policy: &str| {
+        let dir = pair.dir().join(format!("..v{n}"));
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("bgpd.toml"), importing(policy)).unwrap();
+        symlink(&dir, pair.dir().join("..data_tmp")).unwrap();
+        fs::rename(pair.dir().join("..data_tmp"), pair.dir().join("..data")).unwrap();
+    };
+    version(1, "accept-all");
+    symlink("..data/bgpd.toml", pair.dir().join("bgpd.toml")).unwrap();
+    // Writes through the links what is there already.
+    let speaker = Bgpd::start(&pair.us, pair.dir(), &importing("accept-all")).unwrap();
+    let mut script = Script::establish(&pair.peer, "10.99.0.2", "10.99.0.1");
+    script.send(&update(&mandatory([10, 99, 0, 2]), &[24, 10, 1, 0]));
+    pair.kernel_has(&[ROUTE]);
+    version(2, "reject-all");
+    pair.kernel_has(&[]);
+    fs::remove_dir_all(pair.dir().join("..v1")).unwrap();
+    version(3, "accept-all");
+    pair.kernel_has(&[ROUTE]);
+    script.keep_alive(Duration::from_millis(500));
+    assert_eq!(speaker.logged(&["session down"]), 0);
 }

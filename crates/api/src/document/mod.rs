@@ -4,11 +4,13 @@
 //! format; the readers of manifests (YAML) and of `bgpd.toml` make the trees.
 
 mod error;
+mod fields;
 mod tree;
 
 use serde::de::DeserializeOwned;
 
 pub use self::error::{DocumentError, DocumentErrors};
+pub use self::fields::fields_of;
 pub use self::tree::{Data, Entry, Node, Place, shown, unknown_field};
 use self::tree::{Fault, Step, path_text};
 
