@@ -37,6 +37,16 @@ impl Pair {
         self.dir.path()
     }
 
+    /// Default routes of both families by way of the peer, which are not ours.
+    pub(crate) fn default_routes(&self) {
+        for line in [
+            "route add default via 10.99.0.2",
+            "-6 route add default via fd00:99::2",
+        ] {
+            self.us.run(&format!("ip {line}")).unwrap();
+        }
+    }
+
     pub(crate) fn speaker(&self, peers: &str) -> Bgpd {
         Bgpd::start(&self.us, self.dir(), &config(peers, OUR_NETWORKS)).unwrap()
     }

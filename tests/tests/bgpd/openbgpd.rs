@@ -71,7 +71,7 @@ fn updates_received(statistics: &str) -> u32 {
 /// transport.
 ///
 /// The routes that OpenBGPD announces are of the transport's family: as next hop of the other family it names its loopback
-/// address, and we use no such route. What we announce is of both.
+/// address, and we use no such route, even where a default route leads everywhere. What we announce is of both.
 fn check_exchange(
     (local, remote): (&str, &str),
     one: (&str, &str),
@@ -83,6 +83,7 @@ fn check_exchange(
     let options = format!("  announce enhanced refresh {refresh}");
     let file = |networks: &[&str]| openbgpd_config(remote, networks, &options);
     let openbgpd = start(&pair, &file(&[V4.0, V6.0, more.0]));
+    pair.default_routes();
     let speaker = pair.speaker(&peer("openbgpd", local, ""));
     pair.kernel_has(&[one, more]);
     for (prefix, next_hop) in [("10.2.0.0/24", "10.99.0.1"), ("fd00:2::/64", "fd00:99::1")] {

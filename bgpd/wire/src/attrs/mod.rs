@@ -188,13 +188,15 @@ impl NextHop {
         }
     }
 
-    /// Whether packets could be sent there: not unspecified, multicast, or class E.
+    /// Whether packets could be sent there: not unspecified, loopback, multicast, class E, or an IPv4 address in IPv6
+    /// clothes. Some daemons name such addresses when they have none of the family, and a default route would resolve them.
     pub fn is_usable(&self) -> bool {
         match self {
-            NextHop::V4(addr) => !matches!(addr.octets(), [0, ..] | [224..=255, ..]),
+            NextHop::V4(addr) => !matches!(addr.octets(), [0 | 127, ..] | [224..=255, ..]),
             NextHop::V6 { global, link_local } => {
                 !(global.is_multicast()
                     || global.is_loopback()
+                    || global.to_ipv4_mapped().is_some()
                     || (global.is_unspecified() && link_local.is_none()))
             }
         }

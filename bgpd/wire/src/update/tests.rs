@@ -229,6 +229,12 @@ fn lengths_and_values() {
             Withdraw,
         ),
         (
+            "NEXT_HOP loopback",
+            &[0x40, 3, 4, 127, 0, 0, 1],
+            Withdraw,
+            Withdraw,
+        ),
+        (
             "NEXT_HOP multicast",
             &[0x40, 3, 4, 224, 0, 0, 5],
             Withdraw,

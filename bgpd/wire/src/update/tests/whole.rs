@@ -78,6 +78,9 @@ fn mp_reach_and_unreach() {
         &reach(2, 1, &[0xff; 16], nlri),
         Withdraw,
     );
+    let mut mapped = [0; 16];
+    mapped[10..].copy_from_slice(&[0xff, 0xff, 192, 0, 2, 1]);
+    check("mapped IPv4", &EBGP, &reach(2, 1, &mapped, nlri), Withdraw);
     let lone_local = [[0; 16], local].concat();
     check(
         "link-local beside ::",
