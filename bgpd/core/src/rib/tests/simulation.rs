@@ -50,8 +50,8 @@ impl Dice {
     }
 }
 
-/// What a speaker is told of a prefix, and what it told others.
-type Routes = BTreeMap<IpNet, (PathAttributes, NextHop)>;
+/// What one speaker tells another, by prefix and path identifier.
+type Routes = BTreeMap<(IpNet, u32), (PathAttributes, NextHop)>;
 
 /// Runs a seed to its end; a digest of all that was said, and when.
 fn run(seed: u64) -> u64 {
@@ -121,6 +121,7 @@ fn the_seeds_have_every_topology_and_every_fault() {
     some("50 speakers", &|p| p.topology.speakers() == 50);
     some("2 speakers", &|p| p.topology.speakers() == 2);
     some("reflectors", &|p| p.topology.has_reflectors());
+    some("ADD-PATH", &|p| p.topology.has_add_path());
     some("iBGP without reflectors", &|p| {
         p.topology.has_ibgp() && !p.topology.has_reflectors()
     });

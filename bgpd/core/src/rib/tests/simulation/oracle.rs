@@ -23,7 +23,18 @@ pub(super) struct Route {
 pub(super) type LocRib = BTreeMap<IpNet, Route>;
 
 impl Route {
-    fn rank(&self, at: usize) -> impl Ord {
+    pub(super) fn own(at: usize) -> Self {
+        Self {
+            path: vec![],
+            from: at,
+            hop: at,
+            ebgp: false,
+            originator: None,
+            clusters: vec![],
+        }
+    }
+
+    pub(super) fn rank(&self, at: usize) -> impl Ord {
         (
             self.from != at,
             self.path.len(),
@@ -59,12 +70,8 @@ impl Oracle<'_> {
     fn choose(&self, at: usize, ribs: &[LocRib]) -> LocRib {
         let mut rib = LocRib::new();
         for (link, peer) in self.topology.links_of(at) {
-            let [import, _] = (self.policies)(at, peer);
             for (prefix, route) in self.announced(link, peer, at, &ribs[peer]) {
-                let passed = route.path.contains(&self.topology.asn[at])
-                    || route.originator == Some(at)
-                    || route.clusters.contains(&at);
-                if passed || !import.passes(&prefix, false) {
+                if !self.is_usable(at, &prefix, &route) {
                     continue;
                 }
                 let old = rib.get(&prefix);
@@ -73,33 +80,62 @@ impl Oracle<'_> {
                 }
             }
         }
-        let own = Route {
-            path: vec![],
-            from: at,
-            hop: at,
-            ebgp: false,
-            originator: None,
-            clusters: vec![],
-        };
-        rib.extend(self.origins[at].iter().map(|prefix| (*prefix, own.clone())));
+        let own = self.origins[at].iter();
+        rib.extend(own.map(|prefix| (*prefix, Route::own(at))));
         rib
+    }
+
+    /// A path as it was heard, as far as it counts.
+    pub(super) fn heard(
+        &self,
+        (from, to): (usize, usize),
+        (attributes, next_hop): &(PathAttributes, NextHop),
+    ) -> Route {
+        let id = |id: Ipv4Addr| usize::from(id.octets()[3]) - 1;
+        Route {
+            path: attributes.as_path().asns().collect(),
+            from,
+            hop: speaker_of(*next_hop),
+            ebgp: !self.topology.is_ibgp(from, to),
+            originator: attributes.hot().originator_id.map(id),
+            clusters: attributes.cluster_list().map(id).collect(),
+        }
+    }
+
+    /// Whether a path may be used at all.
+    pub(super) fn is_usable(&self, at: usize, prefix: &IpNet, route: &Route) -> bool {
+        let [import, _] = (self.policies)(at, route.from);
+        let passed = route.path.contains(&self.topology.asn[at])
+            || route.originator == Some(at)
+            || route.clusters.contains(&at);
+        !passed && import.passes(prefix, false)
     }
 
     /// What `a` announces to `b`.
     pub(super) fn announced(&self, link: &Link, a: usize, b: usize, rib: &LocRib) -> LocRib {
+        let routes = rib.iter();
+        let passing = routes.filter_map(|(p, r)| Some((*p, self.passed_on(link, a, b, p, r)?)));
+        passing.collect()
+    }
+
+    /// What `a` makes of a path for `b`.
+    pub(super) fn passed_on(
+        &self,
+        link: &Link,
+        a: usize,
+        b: usize,
+        prefix: &IpNet,
+        route: &Route,
+    ) -> Option<Route> {
         let ibgp = self.topology.is_ibgp(a, b);
         let [_, export] = (self.policies)(a, b);
-        let may_go = |prefix: &IpNet, route: &Route| {
-            let family = link.v6 || matches!(prefix, IpNet::V4(_));
-            let own = route.from == a;
-            let inside = ibgp && !own && !route.ebgp;
-            let reflected = self.is_client(a, route.from) || self.is_client(a, b);
-            family && route.from != b && export.passes(prefix, own) && (!inside || reflected)
-        };
-        let passing = rib.iter().filter(|(prefix, route)| may_go(prefix, route));
-        passing
-            .map(|(prefix, route)| (*prefix, self.sent(a, ibgp, export, prefix, route)))
-            .collect()
+        let family = link.v6 || matches!(prefix, IpNet::V4(_));
+        let own = route.from == a;
+        let inside = ibgp && !own && !route.ebgp;
+        let reflected = self.is_client(a, route.from) || self.is_client(a, b);
+        let may_go =
+            family && route.from != b && export.passes(prefix, own) && (!inside || reflected);
+        may_go.then(|| self.sent(a, ibgp, export, prefix, route))
     }
 
     fn sent(&self, a: usize, ibgp: bool, export: Policy, prefix: &IpNet, route: &Route) -> Route {

@@ -19,6 +19,8 @@ pub(super) struct Topology {
     /// Speakers with next hop self towards iBGP.
     pub(super) next_hop_self: Vec<bool>,
     pub(super) links: Vec<Link>,
+    /// Whether links may have ADD-PATH.
+    add_path: bool,
 }
 
 /// Two speakers with a session.
@@ -31,6 +33,8 @@ pub(super) struct Link {
     pub(super) passive: bool,
     /// Without it, IPv4 alone is negotiated.
     pub(super) v6: bool,
+    /// Both ends send each other so many paths of a prefix (RFC 7911).
+    pub(super) add_path: Option<u8>,
 }
 
 impl Topology {
@@ -46,6 +50,10 @@ impl Topology {
         self.links
             .iter()
             .any(|l| self.is_ibgp(l.ends[0], l.ends[1]))
+    }
+
+    pub(super) fn has_add_path(&self) -> bool {
+        self.links.iter().any(|l| l.add_path.is_some())
     }
 
     pub(super) fn has_reflectors(&self) -> bool {
@@ -83,6 +91,7 @@ impl Topology {
             asn: Vec::new(),
             next_hop_self: Vec::new(),
             links: Vec::new(),
+            add_path: dice.one_in(3),
         };
         for (asn, site) in (65001..).zip(&sites) {
             let next_hop_self = dice.one_in(2);
@@ -149,6 +158,7 @@ impl Topology {
             reflects,
             passive: dice.one_in(4),
             v6: !dice.one_in(4),
+            add_path: (self.add_path && dice.one_in(3)).then(|| 2 + dice.below(2) as u8),
         });
     }
 }

@@ -23,11 +23,11 @@ pub(super) fn output(speaker: &Speaker, to: usize, decode: &DecodeContext) -> Ro
         rib.handle(0, Event::PeerUp(Box::new(told)), &mut out);
     }
     for (_, up) in sessions {
-        for (prefix, route) in &up.heard {
+        for (&(prefix, path_id), route) in &up.heard {
             let update = FamilyUpdate {
-                family: Family::of(prefix),
+                family: Family::of(&prefix),
                 withdrawn: vec![],
-                announced: vec![Nlri::new(*prefix)],
+                announced: vec![Nlri { path_id, prefix }],
                 attributes: Some(route.clone()),
             };
             rib.handle(0, Event::Update(up.told.session, vec![update]), &mut out);

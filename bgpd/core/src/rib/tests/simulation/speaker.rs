@@ -6,7 +6,7 @@ use bgp_wire::MessageType;
 
 use super::plan::{Link, Policy, Topology};
 use super::*;
-use crate::fsm::{ConnId, Peer, PeerSettings};
+use crate::fsm::{AddPath, ConnId, Peer, PeerSettings};
 
 pub(super) struct Speaker {
     pub(super) id: usize,
@@ -42,7 +42,7 @@ pub(super) struct Up {
     /// The Adj-RIB-In, as it should be.
     pub(super) heard: Routes,
     /// Of these, what the refresh under way has not repeated (RFC 7313).
-    pub(super) stale: BTreeSet<IpNet>,
+    pub(super) stale: BTreeSet<(IpNet, u32)>,
     /// The next UPDATE is lost on us.
     pub(super) loses_next: bool,
 }
@@ -53,7 +53,7 @@ impl Up {
         let updates = hear(bytes, &self.decode);
         remember(&mut self.heard, &updates);
         for nlri in updates.iter().flat_map(|u| &u.announced) {
-            self.stale.remove(&nlri.prefix);
+            self.stale.remove(&(nlri.prefix, nlri.path_id));
         }
         updates
     }
@@ -61,15 +61,15 @@ impl Up {
     pub(super) fn refresh_begins(&mut self, family: Family) {
         let known = self.heard.keys().copied();
         self.stale
-            .extend(known.filter(|prefix| Family::of(prefix) == family));
+            .extend(known.filter(|(prefix, _)| Family::of(prefix) == family));
     }
 
     pub(super) fn refresh_ends(&mut self, family: Family) {
-        for prefix in std::mem::take(&mut self.stale) {
-            if Family::of(&prefix) == family {
-                self.heard.remove(&prefix);
+        for key in std::mem::take(&mut self.stale) {
+            if Family::of(&key.0) == family {
+                self.heard.remove(&key);
             } else {
-                self.stale.insert(prefix);
+                self.stale.insert(key);
             }
         }
     }
@@ -93,12 +93,17 @@ impl Speaker {
                 connect_retry: std::time::Duration::from_secs(5),
                 idle_hold_max: std::time::Duration::from_secs(4),
                 passive: link.passive && link.ends[0] == id,
+                add_path: [AddPath {
+                    send: link.add_path.is_some(),
+                    receive: link.add_path.is_some(),
+                }; 2],
                 ..PeerSettings::new(local, remote, bgp_id(id), families)
             };
             Peering {
                 fsm: Peer::new(settings, now, seed ^ peer as u64),
                 relation: Relation {
                     reflector_client: link.reflects && link.ends[0] == id,
+                    add_path: [PathSelection::Best(link.add_path.unwrap_or(1)); 2],
                     next_hop: match topology.next_hop_self[id] && local == remote {
                         true => NextHopMode::Own,
                         false => NextHopMode::Auto,
@@ -145,7 +150,7 @@ impl Speaker {
     }
 
     /// What of an UPDATE has passed us before.
-    pub(super) fn looping(&self, updates: &[FamilyUpdate]) -> Vec<IpNet> {
+    pub(super) fn looping(&self, updates: &[FamilyUpdate]) -> Vec<Nlri> {
         let passed = |attributes: &PathAttributes| {
             attributes
                 .as_path()
@@ -159,16 +164,18 @@ impl Speaker {
             attributes.is_some_and(|(attributes, _)| passed(attributes))
         });
         looping
-            .flat_map(|update| update.announced.iter().map(|nlri| nlri.prefix))
+            .flat_map(|update| update.announced.iter().copied())
             .collect()
     }
 
     /// These of a peer's routes are kept, and not used.
-    pub(super) fn check_unused(&self, prefixes: &[IpNet], peer: usize) {
+    pub(super) fn check_unused(&self, routes: &[Nlri], peer: usize) {
         let name = format!("p{peer}");
-        for prefix in prefixes {
+        for Nlri { prefix, path_id } in routes {
             let mut paths = self.rib.paths(T, Some(prefix)).into_iter();
-            let path = paths.find(|path| path.peer.as_deref() == Some(name.as_str()));
+            let path = paths.find(|path| {
+                path.peer.as_deref() == Some(name.as_str()) && path.path_id == *path_id
+            });
             let verdict = path.map(|path| path.verdict);
             assert_eq!(
                 verdict,
@@ -241,11 +248,11 @@ pub(super) fn hear(bytes: &[u8], context: &DecodeContext) -> Vec<FamilyUpdate> {
 pub(super) fn remember(routes: &mut Routes, updates: &[FamilyUpdate]) {
     for update in updates {
         for nlri in &update.withdrawn {
-            routes.remove(&nlri.prefix);
+            routes.remove(&(nlri.prefix, nlri.path_id));
         }
         for nlri in &update.announced {
             let route = update.attributes.clone().expect("attributes of a route");
-            routes.insert(nlri.prefix, route);
+            routes.insert((nlri.prefix, nlri.path_id), route);
         }
     }
 }
