@@ -194,3 +194,33 @@ fn bgpdump_reads_the_rib() {
     let left = site.run(N1, "ls /tmp").unwrap();
     assert!(!left.contains(".tmp"), "{left}");
 }
+
+#[test]
+fn stations_of_the_cluster_are_shown_with_what_ails_them() {
+    let files = files();
+    let station = "apiVersion: roadbed.dev/v1alpha1\nkind: BGPConfig\nmetadata: {name: default}\n\
+                   spec: {bmp: {noc: {address: 172.31.0.0, routeMonitoring: both}}}\n";
+    files.write("resources/bgp.yaml", station).unwrap();
+    let bench = files.up().unwrap();
+    let site = &bench.site;
+    site.apply(N1).unwrap();
+    site.established(N1).unwrap();
+    // Nobody listens there.
+    site.until(SOON, "the station is shown", || {
+        let text = site.run(N1, "roadbedctl bgp bmp -o wide")?;
+        let row = ["noc", "172.31.0.0:11019", "both", "waiting", "refused"];
+        let missing = row.iter().find(|part| !text.contains(**part));
+        ensure!(missing.is_none(), "{text}\nlacks {missing:?}");
+        Ok(())
+    })
+    .unwrap();
+    let gone = station.replace("noc: {address: 172.31.0.0, routeMonitoring: both}", "");
+    bench.files().write("resources/bgp.yaml", &gone).unwrap();
+    site.apply(N1).unwrap();
+    site.until(SOON, "the station is gone", || {
+        let text = site.run(N1, "roadbedctl bgp bmp")?;
+        ensure!(text.contains("No BMP stations"), "{text}");
+        Ok(())
+    })
+    .unwrap();
+}
