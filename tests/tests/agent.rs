@@ -7,6 +7,8 @@
 
 #[path = "agent/looking.rs"]
 mod looking;
+#[path = "agent/ranges.rs"]
+mod ranges;
 #[path = "agent/refusals.rs"]
 mod refusals;
 #[path = "agent/survival.rs"]
