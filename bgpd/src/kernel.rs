@@ -1,6 +1,6 @@
 //! Between RIB and kernel: learned best paths become routes, next hops are tracked, their changes told to the RIB.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use bgp_core::rib::{Event, FibChange, Forward, NextHopState as RibState};
@@ -8,7 +8,7 @@ use bgp_wire::NextHop;
 use ipnet::IpNet;
 use roadbed_fib::{
     FibEvent, FibEvents, FibHandle, NextHopKey, NextHopState, RouteChange, RouteKind, RouteSpec,
-    SmallList, Source,
+    SmallList, Source, WORST_METRIC,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -36,6 +36,11 @@ pub(crate) struct KernelTask {
     states: HashMap<NextHop, NextHopState>,
     /// What the RIB wants, to be written again when a next hop or the configuration changes.
     wanted: HashMap<IpNet, SmallList<Forward>>,
+    /// Our aggregates: what nothing inside leads to is refused here, or a default route would send it in circles.
+    discarded: HashSet<IpNet>,
+    /// Addresses of peers whose sessions ended: not used where another next hop is left, until the RIB has withdrawn what
+    /// they said. Their routes move by one write then, where the RIB goes from prefix to prefix.
+    lost: HashSet<IpAddr>,
     /// It was said that next hops cannot be tracked.
     complained: bool,
 }
@@ -56,6 +61,8 @@ impl KernelTask {
             config,
             states: HashMap::new(),
             wanted: HashMap::new(),
+            discarded: HashSet::new(),
+            lost: HashSet::new(),
             complained: false,
         }
     }
@@ -90,6 +97,10 @@ impl KernelTask {
     }
 
     async fn take(&mut self, batch: KernelBatch) {
+        if !batch.lost.is_empty() {
+            self.lost.extend(batch.lost);
+            self.write(self.shared_by_lost()).await;
+        }
         let mut answers = Vec::new();
         for (next_hop, track) in batch.next_hops {
             if track {
@@ -105,15 +116,28 @@ impl KernelTask {
         let prefixes = batch.routes.iter().map(|change| change.prefix).collect();
         let install = self.config.borrow().install;
         for FibChange {
-            prefix, next_hops, ..
+            prefix,
+            next_hops,
+            discard,
+            ..
         } in batch.routes
         {
+            match install && discard {
+                true => self.discarded.insert(prefix),
+                false => self.discarded.remove(&prefix),
+            };
             match install && !next_hops.is_empty() {
                 true => self.wanted.insert(prefix, next_hops),
                 false => self.wanted.remove(&prefix),
             };
         }
         self.write(prefixes).await;
+        if batch.lost_are_gone {
+            // Whom others still name as a next hop is one again.
+            let concerned = self.shared_by_lost();
+            self.lost.clear();
+            self.write(concerned).await;
+        }
         for barrier in batch.barriers {
             // Who asked may have gone.
             barrier.send(()).ok();
@@ -171,9 +195,11 @@ impl KernelTask {
 
     /// The configuration changed. Without installation nothing is wanted; the RIB tells all again when it comes on.
     async fn reconfigure(&mut self) {
-        let all = self.wanted.keys().copied().collect();
+        let all = self.wanted.keys().chain(&self.discarded);
+        let all = all.copied().collect();
         if !self.config.borrow().install {
             self.wanted = HashMap::new();
+            self.discarded = HashSet::new();
         }
         self.write(all).await;
     }
@@ -188,6 +214,15 @@ impl KernelTask {
             .into_iter()
             .filter_map(
                 |prefix| match self.wanted.get(&prefix).filter(|_| config.install) {
+                    None if self.discarded.contains(&prefix) => Some(RouteChange::want(
+                        Source::Bgp,
+                        RouteSpec {
+                            prefix,
+                            kind: RouteKind::Unreachable,
+                            prefsrc: None,
+                            metric: WORST_METRIC,
+                        },
+                    )),
                     None => Some(RouteChange::withdraw(Source::Bgp, prefix)),
                     Some(next_hops) => Some(RouteChange::want(
                         Source::Bgp,
@@ -213,8 +248,37 @@ impl KernelTask {
             let state = self.states.get(&to.next_hop)?;
             state.forwarding(key(&to.next_hop).addr, to.weight)
         };
-        let ways: SmallList<_> = next_hops.iter().filter_map(way).collect();
+        let lost = |to: &&Forward| self.lost.iter().any(|peer| is_at(&to.next_hop, *peer));
+        let mut ways: SmallList<_> = next_hops
+            .iter()
+            .filter(|to| !lost(to))
+            .filter_map(way)
+            .collect();
+        if ways.is_empty() {
+            ways = next_hops.iter().filter_map(way).collect();
+        }
         (!ways.is_empty()).then_some(ways)
+    }
+
+    /// Prefixes with several next hops, a lost one among them.
+    fn shared_by_lost(&self) -> Vec<IpNet> {
+        let lost = |to: &Forward| self.lost.iter().any(|peer| is_at(&to.next_hop, *peer));
+        let wanted = self.wanted.iter();
+        wanted
+            .filter(|(_, next_hops)| next_hops.len() > 1 && next_hops.iter().any(lost))
+            .map(|(prefix, _)| *prefix)
+            .collect()
+    }
+}
+
+/// Whether the next hop is this peer itself.
+fn is_at(next_hop: &NextHop, peer: IpAddr) -> bool {
+    match (*next_hop, peer) {
+        (NextHop::V4(address), IpAddr::V4(peer)) => address == peer,
+        (NextHop::V6 { global, link_local }, IpAddr::V6(peer)) => {
+            global == peer || link_local == Some(peer)
+        }
+        _ => false,
     }
 }
 

@@ -3,11 +3,12 @@
 //! Never waits for a session or for the kernel task: sessions get what they permitted, the kernel task what fits into
 //! its queue; the rest is conflated here, one entry per prefix and per next hop.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bgp_core::rib::{
-    Cursor, Event, FamilyCounters, FibChange, NoSession, OutMessage, Output, PathView, PeerUp, Rib,
-    RibConfig, RoutePage, RouteQuery, SessionId, Source, TableId,
+    Cursor, Event, FamilyCounters, FibChange, NoSession, OutMessage, Output, PathView, PeerDown,
+    PeerUp, Rib, RibConfig, RoutePage, RouteQuery, SessionId, Source, TableId,
 };
 use bgp_wire::NextHop;
 use ipnet::IpNet;
@@ -73,6 +74,10 @@ pub(crate) enum RibMessage {
 /// What the kernel task is told.
 #[derive(Debug, Default)]
 pub(crate) struct KernelBatch {
+    /// Addresses of peers whose sessions ended: with them their paths go, one after the other.
+    pub(crate) lost: Vec<IpAddr>,
+    /// That is behind: `routes` are the last of it.
+    pub(crate) lost_are_gone: bool,
     pub(crate) routes: Vec<FibChange>,
     pub(crate) next_hops: Vec<(NextHop, bool)>,
     /// To be answered when all of it is done.
@@ -140,6 +145,9 @@ pub(crate) fn start(
                 routes: HashMap::new(),
                 next_hops: HashMap::new(),
                 barriers: Vec::new(),
+                addresses: HashMap::new(),
+                lost: Vec::new(),
+                losing: false,
             };
             thread.run(receiver, &runtime);
         })?;
@@ -158,6 +166,12 @@ struct RibThread {
     /// Not handed over yet: whether to track each next hop.
     next_hops: HashMap<NextHop, bool>,
     barriers: Vec<oneshot::Sender<()>>,
+    /// Where each session goes.
+    addresses: HashMap<SessionId, IpAddr>,
+    /// Of sessions that ended with all their paths, not handed over yet.
+    lost: Vec<IpAddr>,
+    /// The kernel task was told of some, and not yet that their paths are gone.
+    losing: bool,
 }
 
 impl RibThread {
@@ -219,8 +233,10 @@ impl RibThread {
         let now = self.now();
         match message {
             RibMessage::Event(event) => {
-                if let Event::PeerDown(session, _) = &event {
+                if let Event::PeerDown(session, how) = &event {
                     self.sessions.remove(session);
+                    let address = self.addresses.remove(session);
+                    self.lost.extend(address.filter(|_| *how == PeerDown::Purge));
                 }
                 if let Event::EndOfRib(session, family) = &event {
                     self.feed.end_of_rib(*session, *family);
@@ -232,6 +248,7 @@ impl RibThread {
             RibMessage::Up(up, queue, monitored) => {
                 self.feed.up(monitored);
                 self.sessions.insert(up.session, queue);
+                self.addresses.insert(up.session, up.address);
                 self.rib.handle(now, Event::PeerUp(up), out);
             }
             RibMessage::KernelReady => {}
@@ -276,8 +293,10 @@ impl RibThread {
         }
         loop {
             let last = self.routes.len() <= FIB_BATCH;
-            let barriers = last && !more && !self.barriers.is_empty();
-            if self.routes.is_empty() && self.next_hops.is_empty() && !barriers {
+            let through = last && !more;
+            let barriers = through && !self.barriers.is_empty();
+            let lost = !self.lost.is_empty() || through && self.losing;
+            if self.routes.is_empty() && self.next_hops.is_empty() && !barriers && !lost {
                 return;
             }
             let Ok(room) = self.kernel.try_reserve() else {
@@ -292,7 +311,10 @@ impl RibThread {
                     .filter_map(|p| self.routes.remove(p))
                     .collect()
             };
+            self.losing |= !self.lost.is_empty();
             room.send(KernelBatch {
+                lost: std::mem::take(&mut self.lost),
+                lost_are_gone: through && std::mem::take(&mut self.losing),
                 routes,
                 next_hops: self.next_hops.drain().collect(),
                 barriers: match barriers {

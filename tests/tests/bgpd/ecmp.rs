@@ -9,6 +9,7 @@ use roadbed_tests::bird::Bird;
 use roadbed_tests::frr::Frr;
 use roadbed_tests::kernel::{PROTOCOL, routes};
 use roadbed_tests::netns::Ns;
+use roadbed_tests::process::Process;
 use roadbed_tests::wait::{eventually, throughout};
 
 use crate::fixture::SOON;
@@ -59,13 +60,18 @@ impl Rack {
 
     /// A ToR (0 or 1) on BIRD; `paths` are further lines of its export filters.
     fn bird(&self, tor: u8, asn: u32, paths: &str) -> Bird {
+        self.bird_with(tor, asn, paths, "")
+    }
+
+    /// As [`Rack::bird`], with further static routes of IPv4.
+    fn bird_with(&self, tor: u8, asn: u32, paths: &str, routes: &str) -> Bird {
         let n = tor + 1;
         let config = format!(
             "log stderr all;
             router id 10.8{n}.0.2;
             protocol device {{}}
             protocol kernel {{ ipv4 {{ import none; export filter {{ if source = RTS_BGP then accept; reject; }}; }}; }}
-            protocol static four {{ ipv4; route {V4} blackhole; }}
+            protocol static four {{ ipv4; route {V4} blackhole; {routes} }}
             protocol static six {{ ipv6; route {V6} blackhole; }}
             protocol bgp rb {{
                 local 10.8{n}.0.2 as {asn};
@@ -211,6 +217,71 @@ fn traffic_outlives_a_tor_a_link_and_the_speaker() {
     rack.kernel_has(V4, FIRST);
     assert_eq!(rack.groups(), "", "a single next hop is a plain route");
     rack.all_answer().unwrap();
+}
+
+/// Its daemon dies and its link lives on, so that the kernel has nothing to tell: only the end of the session does.
+#[test]
+fn one_write_takes_all_routes_off_a_dead_tor() {
+    let rack = Rack::new();
+    // Else the kernel itself repeats every route when their group changes.
+    rack.us
+        .run("sysctl -qw net.ipv4.nexthop_compat_mode=0")
+        .unwrap();
+    let prefixes: Vec<String> = (0..10_000)
+        .map(|i| format!("10.{}.{}.{}/32", 100 + i / 65536, i / 256 % 256, i % 256))
+        .collect();
+    let lines: Vec<String> = prefixes
+        .iter()
+        .map(|prefix| format!("route {prefix} blackhole;"))
+        .collect();
+    let lines = lines.join("\n");
+    let _one = rack.bird_with(0, 65002, "", &lines);
+    let mut two = rack.bird_with(1, 65002, "", &lines);
+    let _speaker = rack.speaker(&config("", [65002; 2]));
+    let through_groups = || {
+        let text = rack.us.run("ip route show proto 82").unwrap();
+        (text.lines().count(), text.matches("nhid").count())
+    };
+    eventually(SOON, "all routes go through a group", || {
+        let found = through_groups();
+        (found == (10_001, 10_001))
+            .then_some(())
+            .ok_or(format!("{found:?}"))
+    });
+    let dir = rack.dir("monitor");
+    let monitor = Process::start(
+        &rack.us,
+        &dir,
+        "monitor",
+        &["ip", "monitor", "route", "nexthop"],
+    );
+    let monitor = monitor.unwrap();
+    eventually(SOON, "the monitor listens", || {
+        rack.us
+            .run("ip route replace 10.77.0.0/16 via 10.81.0.9")
+            .unwrap();
+        monitor
+            .log()
+            .contains("10.77.0.0/16")
+            .then_some(())
+            .ok_or("not yet")
+    });
+    two.process().kill().unwrap();
+    eventually(SOON, "nothing goes by the dead one", || {
+        let groups = rack.groups();
+        (!groups.contains("10.82.0.2")).then_some(()).ok_or(groups)
+    });
+    let written = || {
+        let log = monitor.log();
+        let ours = log.lines().filter(|line| line.contains("proto 82"));
+        ours.count()
+    };
+    throughout(Duration::from_secs(2), "no route was written", || {
+        let written = written();
+        (written <= 8).then_some(()).ok_or(written)
+    });
+    assert!(written() > 0, "the monitor shows what is written");
+    assert_eq!(through_groups(), (10_001, 10_001));
 }
 
 #[test]

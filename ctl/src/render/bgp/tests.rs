@@ -190,6 +190,10 @@ PREFIX         FROM     NEXT HOP  AS PATH  PREF  MED  BEST  WHY
                tor2     10.1.0.1  65101    -     7    no    not eligible: rejected by import policy (denied)
 ",
     );
+    let mut sharing = rib();
+    sharing[2].multipath = true;
+    let text = bgp_routes(&sharing, RouteSide::All, false);
+    assert!(text.contains("  ecmp  "), "{text}");
     let wide = bgp_routes(&rib(), RouteSide::All, true);
     for part in [
         "65000:1,NO_EXPORT",

@@ -203,11 +203,8 @@ const LINK_BANDWIDTH: [[u8; 2]; 2] = [[0x40, 0x04], [0x00, 0x04]];
 /// The bandwidth that extended communities tell, in octets per second; the lowest of several.
 pub fn link_bandwidth(communities: impl Iterator<Item = [u8; 8]>) -> Option<f32> {
     communities
-        .filter_map(|[kind, sub, _, _, a, b, c, d]| {
-            LINK_BANDWIDTH
-                .contains(&[kind, sub])
-                .then(|| f32::from_be_bytes([a, b, c, d]))
-        })
+        .filter(|[kind, sub, ..]| LINK_BANDWIDTH.contains(&[*kind, *sub]))
+        .map(|[_, _, _, _, a, b, c, d]| f32::from_be_bytes([a, b, c, d]))
         .min_by(f32::total_cmp)
 }
 
