@@ -81,6 +81,17 @@ fn an_aggregate_in_place_of_what_is_inside() {
     for prefix in ["10.66.0.0/16", "10.66.0.0/24"] {
         frr_has(&right, prefix, &[("/valid", json!(true))]);
     }
+    // What nothing inside leads to must not follow a default route back to whom we told the aggregate.
+    let refused = |expected: &[&str]| {
+        let kernel = "ip route show table main proto 82 type unreachable";
+        let found = three.left.us.run(kernel).map_err(|e| e.to_string())?;
+        let all = expected.iter().all(|prefix| found.contains(prefix));
+        let same = all && found.lines().count() == expected.len();
+        same.then_some(()).ok_or(found)
+    };
+    crate::three::soon("the rest is refused", || {
+        refused(&["10.1.0.0/16", "10.66.0.0/16"])
+    });
     // Both directions alike; a router does not take its own route back for a contributor of another.
     bird_has(&left, "10.1.0.0/16", &["BGP.as_path: 65001\n"]);
 
@@ -100,7 +111,10 @@ fn an_aggregate_in_place_of_what_is_inside() {
     });
     left.configure(&bird("left", 65002, &["10.66.0.0/24"], "", ""))
         .unwrap();
-    crate::three::soon("it goes with the last", || frr_lacks(&right, "10.1.0.0/16"));
+    crate::three::soon("it goes with the last", || {
+        frr_lacks(&right, "10.1.0.0/16")?;
+        refused(&["10.66.0.0/16"])
+    });
     left.configure(&bird("left", 65002, &[LEFT, "10.66.0.0/24"], "", ""))
         .unwrap();
     frr_has(&right, "10.1.0.0/16", &[("/valid", json!(true))]);

@@ -19,7 +19,7 @@ use ipnet::IpNet;
 
 use super::ids::{NextHopId, PeerId, PrefixId, TableId};
 use super::originate::path_id;
-use super::table::{Entry, PathFlags};
+use super::table::{Entry, Path, PathFlags};
 use super::{Rib, TableIndex, TableKey};
 use crate::policy::RouteSource;
 
@@ -317,6 +317,11 @@ impl Aggregates {
             ),
         };
     }
+}
+
+/// Whether a path is an aggregate of ours.
+pub(super) fn is_aggregate(path: &Path) -> bool {
+    path.peer == PeerId::LOCAL && path.path_id == path_id::AGGREGATE
 }
 
 fn aggregate(prefix: IpNet) -> Nlri {

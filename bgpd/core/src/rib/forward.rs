@@ -11,6 +11,7 @@ use super::best::{self, Verdict};
 use super::ids::{NextHopId, PeerId, PrefixId};
 use super::table::{Entry, Path};
 use super::update::DEFAULT_LOCAL_PREF;
+use super::aggregate::is_aggregate;
 use super::{FibChange, Forward, Output, Rib, TableIndex};
 
 impl Rib {
@@ -31,6 +32,7 @@ impl Rib {
             table: state.key.0,
             prefix: entry.prefix,
             next_hops: self.next_hops_of(entry),
+            discard: entry.best_path().is_some_and(is_aggregate),
         }));
     }
 

@@ -226,6 +226,9 @@ pub struct FibChange {
     /// Next hops of the best path and of those that share with it, no two alike; empty: no learned best path, remove
     /// what was there.
     pub next_hops: SmallVec<[Forward; 1]>,
+    /// An aggregate of ours is best: what nothing inside it leads to goes nowhere (RFC 4271 §9.2.2.2 leaves loops to
+    /// whoever announces more than he reaches).
+    pub discard: bool,
 }
 
 /// One of the ways that packets to a prefix are shared out to.

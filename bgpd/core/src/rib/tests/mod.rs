@@ -84,6 +84,8 @@ struct Bench {
     end_of_rib: BTreeMap<u64, usize>,
     messages: BTreeMap<u64, usize>,
     fib: BTreeMap<IpNet, NextHop>,
+    /// Refused where nothing more specific leads on.
+    discarded: BTreeSet<IpNet>,
     /// All next hops last told.
     shared: BTreeMap<IpNet, Vec<Forward>>,
     tracked: BTreeMap<NextHop, ()>,
@@ -110,6 +112,7 @@ impl Bench {
             end_of_rib: BTreeMap::new(),
             messages: BTreeMap::new(),
             fib: BTreeMap::new(),
+            discarded: BTreeSet::new(),
             shared: BTreeMap::new(),
             tracked: BTreeMap::new(),
             now: 1,
@@ -137,6 +140,10 @@ impl Bench {
         match output {
             Output::Send(session, message) => self.receive(session.0, &message),
             Output::Fib(change) => {
+                match change.discard {
+                    true => self.discarded.insert(change.prefix),
+                    false => self.discarded.remove(&change.prefix),
+                };
                 match change.next_hops.first() {
                     Some(best) => self.fib.insert(change.prefix, best.next_hop),
                     None => self.fib.remove(&change.prefix),

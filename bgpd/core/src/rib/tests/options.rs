@@ -323,13 +323,14 @@ fn an_aggregate_comes_with_the_first_and_goes_with_the_last() {
     assert_eq!(said(&bench), (Origin::Incomplete, true));
     assert_eq!(bench.sent[&2].keys().collect::<Vec<_>>(), [&whole]);
     assert_eq!(bench.fib.len(), 2, "what is held back is used here");
+    assert_eq!(bench.discarded, [whole].into());
     let messages = bench.messages[&2];
     bench.withdraw(1, &[prefix(2)]);
     assert_eq!(bench.messages[&2], messages, "one of two is no news");
     bench.withdraw(1, &[prefix(3)]);
     assert_eq!(said(&bench), (Origin::Igp, false));
     bench.event(Event::Local(T, vec![(prefix(1), None)]));
-    assert!(bench.sent[&2].is_empty());
+    assert!(bench.sent[&2].is_empty() && bench.discarded.is_empty());
     assert_eq!(bench.rib.summary().paths, 0);
 }
 
