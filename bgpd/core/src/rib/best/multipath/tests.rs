@@ -53,7 +53,8 @@ fn who_ties_shares_and_the_others_are_told_why_not() {
     check(Multipath::OFF, |_| (), Verdict::Lost(Step::BgpId));
     check(FOUR, |p| p.0.cluster_list_len = 3, shares);
     check(FOUR, |p| p.0.peer_address = [9; 4].into(), shares);
-    let worse: [(fn(&mut Candidate), Step); 7] = [
+    type Change = fn(&mut Candidate);
+    let worse: [(Change, Step); 7] = [
         (|p| p.local_pref = 99, Step::LocalPref),
         (|p| p.as_path_len = 3, Step::AsPathLength),
         (|p| p.origin = 2, Step::Origin),
