@@ -111,7 +111,7 @@ address = "192.0.2.2"
 asNumber = 65102
 ttlSecurityHops = 1
 multihopTtl = 2
-"weird key" = 1
+multihopTTL = 1
 
 [peers.d]
 asNumber = 65103
@@ -142,7 +142,7 @@ installroutes = false
             "20:16: peers.b.nodeSelector: is for clusters: this file configures one router; remove it",
             "23:11: peers.c.address: 192.0.2.2 is that of peer \"b\" too: keep one",
             "26:15: peers.c.multihopTtl: contradicts ttlSecurityHops, which sends with TTL 255 and says how far away the peer may be: remove one",
-            "27:1: peers.c.weird key: unknown field: known are nodeSelector, address, listenRange, maxSessions, asNumber, port, localAsNumber, sourceAddress, families, holdTimeSeconds, keepaliveTimeSeconds, connectRetrySeconds, passive, password, ttlSecurityHops, multihopTtl, maxPrefixes, maxPrefixesOut, routeReflectorClient, nextHop, asOverride, allowedOwnAs, removePrivateAs, role, roleStrict, asMigration, enforceFirstAs, extendedNextHop, defaultOriginate, gracefulShutdown, shutdown, addPath, importPolicies, exportPolicies",
+            "27:1: peers.c.multihopTTL: unknown field: did you mean multihopTtl?",
             "29:1: peers.d.address: is missing: give the peer's address, or a listenRange for peers that connect to us",
             "33:17: policies.silver.defaultAction: \"maybe\" is not known: use accept or reject or next",
             "36:33: policies.bronze.rules[1]: is never asked: rules[0] has no condition and decides every route",

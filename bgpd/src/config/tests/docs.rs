@@ -3,9 +3,9 @@
 
 use roadbed_api::document::fields_of;
 use roadbed_api::kinds::{
-    AsMigration, BgpAggregate, BgpAnnouncement, BgpConfigSpec, BgpPeerSpec, BgpRoutePolicySpec,
-    BmpStationSpec, LengthRange, ListChange, PolicyMatch, PolicyRule, PolicySet, PrefixLimit,
-    PrefixRange, PrependAs,
+    AddPath, AsMigration, BgpAggregate, BgpAnnouncement, BgpConfigSpec, BgpPeerSpec,
+    BgpRoutePolicySpec, BmpStationSpec, LengthRange, ListChange, PolicyMatch, PolicyRule,
+    PolicySet, PrefixLimit, PrefixRange, PrependAs,
 };
 use roadbed_api::manifest;
 use serde::de::DeserializeOwned;
@@ -101,6 +101,7 @@ fn every_option_is_described() {
     described::<BgpAggregate>("an aggregate", &range);
     described::<BgpPeerSpec>("BGPPeer", &["asNumber = 65001"]);
     described::<AsMigration>("asMigration", &[]);
+    described::<AddPath>("addPath", &[]);
     described::<PrefixLimit>("a prefix limit", &["limit = 1", "action = \"warn\""]);
     described::<RouterConfig>("[router]", &[]);
     described::<BgpAnnouncement>("an announcement", &range);

@@ -26,7 +26,7 @@ enum Effect {
 }
 use Effect::{Cluster, Ends, Live, LiveSigned};
 
-/// One option: lines that a peer has besides, before and after the change. A line takes the place of one with its key.
+/// One option, `-` and what of it where that makes a difference: lines that a peer has besides, before and after the change. A line takes the place of one with its key.
 struct Row(
     &'static str,
     Effect,
@@ -129,6 +129,18 @@ const PEER: &[Row] = &[
         ],
     ),
     Row("enforceFirstAs", Live, &[], &["enforceFirstAs = false"]),
+    Row(
+        "addPath",
+        Ends,
+        &[],
+        &["addPath.ipv4-unicast = { receive = true }"],
+    ),
+    Row(
+        "addPath-send",
+        Live,
+        &["addPath.ipv4-unicast = { send = \"best-2\" }"],
+        &["addPath.ipv4-unicast = { send = \"all\" }"],
+    ),
     Row("extendedNextHop", Ends, &[], &["extendedNextHop = true"]),
     Row(
         "defaultOriginate",
@@ -224,7 +236,9 @@ fn complete(fields: &[&str], rows: Vec<&str>) {
 fn every_option_has_a_row() {
     complete(
         fields_of::<BgpPeerSpec>(),
-        PEER.iter().map(|r| r.0).collect(),
+        PEER.iter()
+            .map(|r| r.0.split('-').next().unwrap_or(r.0))
+            .collect(),
     );
     complete(
         fields_of::<BgpConfigSpec>(),
