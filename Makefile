@@ -54,6 +54,10 @@ fuzz-coverage: packages ## how far fuzzing gets into the codec; fails below 50 %
 	@rustup component add llvm-tools 2>/dev/null
 	@$(STEP) "reach and coverage of fuzzing" scripts/fuzz-coverage $(FUZZ_SECONDS)
 
+.PHONY: soak
+soak: packages ## what CI tests, for hours: SOAK_SEEDS=10000 SOAK_PREFIXES=1000000 SOAK_ROUNDS=20 SOAK_FUZZ_SECONDS=1800
+	@$(if $(SUDO),env $(RUNNER)="$(SUDO)") scripts/soak
+
 .PHONY: release
 release: packages ## optimised binaries in target/release
 	@$(STEP) "release binaries" cargo build $(Q) --release --workspace --bins
@@ -85,6 +89,10 @@ scripts:
 .PHONY: build
 build:
 	@$(STEP) "binaries" cargo build $(Q) --workspace --bins
+
+.PHONY: bench-micro
+bench-micro: ## codec, best path and policies, function by function (docs/benchmarks.md)
+	@$(STEP) "micro-benchmarks" cargo bench $(Q) -p bgp-wire -p bgp-core --benches
 
 .PHONY: bench-bgp
 bench-bgp: packages ## speed of the speaker beside BIRD and FRR; ARGS=--quick for a short look (docs/benchmarks.md)
