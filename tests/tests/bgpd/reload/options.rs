@@ -269,7 +269,10 @@ fn only_what_must_ends_a_session() {
     let mut speaker = roadbed_tests::bgpd::Bgpd::start(&pair.us, pair.dir(), &file(false)).unwrap();
     let mut sessions: Vec<(usize, Script)> =
         rows.iter().map(|i| (*i, session(&pair, *i))).collect();
-    assert_eq!(speaker.logged(&["session established"]), rows.len());
+    eventually(SOON, "all are up", || {
+        let up = speaker.logged(&["session established"]);
+        (up == rows.len()).then_some(()).ok_or(up)
+    });
 
     reloaded(&mut speaker, &file(true));
     for (i, script) in &mut sessions {
