@@ -7,6 +7,7 @@
 mod add_path;
 mod bird;
 mod bmp;
+mod both_dial;
 mod collector;
 mod config;
 mod defaults;
