@@ -309,12 +309,13 @@ impl Session {
         }
     }
 
-    /// An ephemeral session whose connection is gone, and the pause that its end asked for.
+    /// An ephemeral session whose connection is gone, and the pause that its end asked for; one that is not wanted has
+    /// no other end.
     fn is_over(&self) -> bool {
         self.ephemeral
             && self.had_connection
             && self.conns.iter().all(Option::is_none)
-            && self.fsm.state() == State::Active
+            && (self.fsm.state() == State::Active || self.config.shutdown.is_some())
     }
 
     fn stop(&mut self, message: &str) {
@@ -565,7 +566,7 @@ impl Session {
                 .map(|n| n.peer_as)
                 .or(self.config.settings.remote.asn())
                 .unwrap_or(0),
-            local_as_number: self.config.settings.local_as,
+            local_as_number: negotiated.map_or(self.config.settings.local_as, |n| n.local_as),
             state: self.fsm.state().name().to_owned(),
             state_seconds: self.fsm.since().elapsed().as_secs(),
             peer_router_id: negotiated.map(|n| n.peer_id),

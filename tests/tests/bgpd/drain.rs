@@ -76,3 +76,28 @@ fn a_drained_speaker_is_the_last_resort_of_all() {
     }
     assert_eq!(speaker.logged(&["session down"]), 0);
 }
+
+/// Each refused attempt of BIRD is a peer of the range for a moment, and none of them stays in the way.
+#[test]
+fn a_range_that_is_shut_down_refuses_and_then_admits() {
+    let three = Three::new();
+    let dials = bird("left", 65002, &[LEFT], "", "").replace("passive yes;", "");
+    let _left = three.left_bird(&dials);
+    let range = |more: &str| {
+        let range = "listenRange = \"10.99.0.0/24\"\nmaxSessions = 1\n";
+        ours("left", 65002, &format!("{range}{more}"))
+            .replace("address = \"10.99.0.2\"\n", "")
+            .replace("connectRetrySeconds = 1\n", "")
+    };
+    let mut speaker = three.speaker(&range("shutdown = \"closed until noon\""));
+    eventually(SOON, "two attempts are refused", || {
+        match speaker.logged(&["dynamic peer added"]) {
+            0 | 1 => speaker.says(&["never said"]),
+            _ => Ok(()),
+        }
+    });
+    three.left.kernel_has_now(&[]).unwrap();
+    Three::reload(&speaker, &range(""));
+    three.left.kernel_has(&[(LEFT, "via 10.99.0.2 dev eth0")]);
+    assert_eq!(speaker.logged(&["the listen range is full"]), 0);
+}
