@@ -5,6 +5,7 @@ mod docs;
 use bgp_core::fsm::RemoteAs;
 use bgp_core::policy::{Builtin, Chain};
 use bgp_core::rib::DefaultOriginate;
+use proptest::prelude::*;
 
 use super::*;
 use crate::range::RangeConfig;
@@ -515,4 +516,20 @@ fn moves_that_contradict_themselves() {
         "networks = [\"10.1.0.0/24\"]\nannouncements = [{ prefix = \"10.1.0.0/24\" }]",
         &["12:29: router.announcements[0].prefix: 10.1.0.0/24 is in networks too: keep one"],
     );
+}
+
+proptest! {
+    /// Any text gets an answer whose places are in it.
+    #[test]
+    fn no_text_panics(at in 0..VALID.len(), cut in 0..20_usize, put in "[\\[\\]{}=\"'.,# \na-z0-9é]{0,6}") {
+        let end = (at + cut).min(VALID.len());
+        let text = format!("{}{put}{}", &VALID[..at], &VALID[end..]);
+        if let Err(errors) = parse(&text, "f") {
+            for error in errors.iter() {
+                let lines = text.split('\n').count();
+                prop_assert!(error.line.is_some_and(|line| (1..=lines).contains(&line)), "{error}");
+                prop_assert!(!error.message.is_empty());
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! does: read files, know what a store holds.
 //!
 //! The text is cut at `---` and `...` first, so that a document that is no YAML hides no problem of the others.
-//! Each document becomes a tree that knows its lines ([`document`](crate::document)); what is wrong in it is taken out one by one until
+//! Each document becomes a tree that knows its lines ([`document`]); what is wrong in it is taken out one by one until
 //! the rest is readable, and every finding is reported.
 
 mod yaml;

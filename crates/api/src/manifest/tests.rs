@@ -179,6 +179,30 @@ fn fields() {
     );
 }
 
+/// Whatever is wrong with a password, its value is not told.
+#[test]
+fn passwords_are_not_repeated() {
+    for (password, said) in [
+        (
+            "4711",
+            "is a number: a password is a text: put it in quotes",
+        ),
+        (
+            "-47.11",
+            "is a number: a password is a text: put it in quotes",
+        ),
+        ("[4711]", "is a list: expected a text in quotes"),
+        ("{a: 4711}", "is a mapping: expected a text in quotes"),
+    ] {
+        check(
+            &format!(
+                "apiVersion: roadbed.dev/v1alpha1\nkind: BGPPeer\nmetadata: {{name: tor}}\nspec:\n  address: 10.0.0.1\n  asNumber: 65100\n  password: {password}\n"
+            ),
+            &[&format!("f.yaml:7:13: BGPPeer/tor: spec.password: {said}")],
+        );
+    }
+}
+
 #[test]
 fn metadata_is_checked_beside_a_wrong_spec() {
     check(
