@@ -23,7 +23,7 @@ const FULL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// One listen range, resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeConfig {
-    /// As in the file.
+    /// Name of the `BGPPeer`.
     pub name: Arc<str>,
     /// Where peers may connect from.
     pub prefix: IpNet,
