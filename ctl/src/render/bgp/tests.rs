@@ -269,3 +269,27 @@ fn stations_have_a_row_each() {
     let none = "No BMP stations: BGPConfig has none under bmp.\n";
     check(&bmp_stations(&[], false), none);
 }
+
+#[test]
+fn path_identifiers_as_received_and_as_sent() {
+    let mut routes = rib();
+    routes.truncate(2);
+    routes[1].path_id = 7;
+    let advertised = Advertised {
+        attributes: Some(routes[1].attributes.clone()),
+        next_hop: None,
+        path_id: 3,
+        why_not: None,
+    };
+    routes[1].advertised = Some(advertised);
+    check(
+        &bgp_routes(&routes, RouteSide::All, false),
+        "\
+PREFIX         FROM     PATH ID  NEXT HOP  AS PATH  PREF  MED  BEST  WHY
+10.244.0.0/26  (block)  -        -         -        -     -    yes   best: the only path
+10.244.1.0/26  tor1     7        10.1.0.1  65101    -     -    yes   best: the only path
+",
+    );
+    let sent = bgp_routes(&routes[1..], RouteSide::Advertised, false);
+    assert!(sent.contains("tor1  3        self"), "{sent}");
+}
