@@ -129,6 +129,8 @@ pub(crate) struct Groups {
     by_content: BTreeMap<Content, u32>,
     /// Ids of our range that somebody else uses.
     taken: BTreeSet<u32>,
+    /// Found at the start, and not to be let go of before all was said that is wanted.
+    adopted: BTreeSet<u32>,
     /// The last id given out, counted from the first.
     last: u32,
     /// Something may have lost its last user.
@@ -276,6 +278,7 @@ impl Groups {
         let before = std::mem::take(&mut self.groups);
         *self = Groups {
             last: self.last,
+            adopted: std::mem::take(&mut self.adopted),
             loose: true,
             ..Groups::default()
         };
@@ -309,6 +312,22 @@ impl Groups {
             .collect()
     }
 
+    /// What is there now stays, used or not, until [`Groups::adoption_finished`].
+    pub(crate) fn adopt(&mut self) {
+        self.adopted = self
+            .members
+            .keys()
+            .chain(self.groups.keys())
+            .copied()
+            .collect();
+    }
+
+    /// What was adopted is as everything else.
+    pub(crate) fn adoption_finished(&mut self) {
+        self.loose |= !self.adopted.is_empty();
+        self.adopted.clear();
+    }
+
     /// A route stopped using a group.
     pub(crate) fn loosen(&mut self) {
         self.loose = true;
@@ -319,12 +338,9 @@ impl Groups {
         if !std::mem::take(&mut self.loose) {
             return Vec::new();
         }
-        let mut gone: Vec<u32> = self
-            .groups
-            .keys()
-            .copied()
-            .filter(|id| !used(*id))
-            .collect();
+        let kept = |id: &u32| used(*id) || self.adopted.contains(id);
+        let groups = self.groups.keys().copied();
+        let mut gone: Vec<u32> = groups.filter(|id| !kept(id)).collect();
         for id in &gone {
             self.forget_group(*id);
         }
@@ -336,12 +352,9 @@ impl Groups {
             .collect();
         // What an odd group is made of is not known.
         if self.groups.values().all(|content| !content.is_empty()) {
-            let idle = self
-                .members
-                .keys()
-                .copied()
-                .filter(|id| !needed.contains(id));
-            gone.extend(idle.collect::<Vec<_>>());
+            let kept = |id: &u32| needed.contains(id) || self.adopted.contains(id);
+            let members = self.members.keys().copied();
+            gone.extend(members.filter(|id| !kept(id)));
         }
         for id in &gone {
             if let Some(member) = self.members.remove(id)

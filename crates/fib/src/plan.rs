@@ -344,15 +344,21 @@ impl Ledger {
         }
     }
 
-    /// Next-hop objects that nothing uses any more. Until adoption is finished all are kept. `foreign` tells whether
-    /// somebody else's route goes through a group of ours.
+    /// Next-hop objects that nothing uses any more. Until adoption is finished those that were there at the start are kept.
+    /// `foreign` tells whether somebody else's route goes through a group of ours.
     pub(crate) fn collect_next_hops(&mut self, foreign: impl Fn(u32) -> bool) -> Vec<NextHopOp> {
-        if !self.adoption_finished() {
-            return Vec::new();
+        if self.adoption_finished() {
+            self.groups.adoption_finished();
         }
         let users = &self.users;
         self.groups
             .collect(|id| users.contains_key(&id) || foreign(id))
+    }
+
+    /// As [`Ledger::observe_next_hops`], at the start: what is found is adopted.
+    pub(crate) fn adopt_next_hops(&mut self, dump: &[NextHopObject], protocol: u8) {
+        self.groups.observe(dump, protocol);
+        self.groups.adopt();
     }
 
     /// Takes a complete dump of next-hop objects as the new truth; returns the keys to plan for. `protocol` is our mark.

@@ -142,7 +142,7 @@ impl Writer {
         writer.shifted.clear();
         let next_hops = writer.netlink.dump_next_hops().await.map_err(read)?;
         let protocol = writer.options.protocol;
-        writer.ledger.observe_next_hops(&next_hops, protocol);
+        writer.ledger.adopt_next_hops(&next_hops, protocol);
         let adopted = writer
             .netlink
             .dump_routes(writer.options.protocol)
