@@ -5,6 +5,10 @@
     dead_code,
     reason = "the modules belong to the fuzz targets"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "virtual time starts at some instant"
+)]
 
 #[path = "../../../fuzz/src/speaker/mod.rs"]
 mod speaker;

@@ -196,20 +196,20 @@ impl World {
                 self.rib(Event::PeerDown(up.session, PeerDown::Purge));
             }
             Said::RouteRefreshRequested { family } => {
-                self.to_rib(index, |session| Event::RefreshRequest(session, family));
+                self.tell_rib(index, |session| Event::RefreshRequest(session, family));
             }
             Said::RefreshBegin { family } => {
                 if let Some(up) = &mut side.up {
                     let of_family = up.tells.iter_mut().filter(|((f, _), _)| *f == family);
                     of_family.for_each(|(_, stale)| *stale = true);
                 }
-                self.to_rib(index, |session| Event::RefreshBegin(session, family));
+                self.tell_rib(index, |session| Event::RefreshBegin(session, family));
             }
             Said::RefreshEnd { family } => {
                 if let Some(up) = &mut side.up {
                     up.tells.retain(|(f, _), stale| *f != family || !*stale);
                 }
-                self.to_rib(index, |session| Event::RefreshEnd(session, family));
+                self.tell_rib(index, |session| Event::RefreshEnd(session, family));
             }
             Said::AttemptFailed { .. } | Said::StateChanged { .. } => {}
         }
@@ -309,7 +309,7 @@ impl World {
                 }
                 match update.end_of_rib() {
                     Some(family) => {
-                        self.to_rib(index, |session| Event::EndOfRib(session, family));
+                        self.tell_rib(index, |session| Event::EndOfRib(session, family));
                     }
                     None => self.learn(index, translate(&update)),
                 }
@@ -338,11 +338,11 @@ impl World {
                 }
             }
         }
-        self.to_rib(index, |session| Event::Update(session, families));
+        self.tell_rib(index, |session| Event::Update(session, families));
     }
 
     /// An event about a session, if there is one.
-    pub(super) fn to_rib(&mut self, index: usize, event: impl FnOnce(SessionId) -> Event) {
+    pub(super) fn tell_rib(&mut self, index: usize, event: impl FnOnce(SessionId) -> Event) {
         if let Some(up) = &self.sides[index].up {
             let event = event(up.session);
             self.rib(event);

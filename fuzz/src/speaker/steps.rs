@@ -230,7 +230,7 @@ impl World {
         if let Some(up) = &mut self.sides[index].up {
             up.permits += count;
         }
-        self.to_rib(index, |session| Event::Permit(session, count as u32));
+        self.tell_rib(index, |session| Event::Permit(session, count as u32));
     }
 
     fn resolve(&mut self, u: &mut Octets<'_>) {
@@ -272,7 +272,7 @@ impl World {
             ..Relation::default()
         };
         let (import, export) = (chain(shape), chain(shape >> 2));
-        self.to_rib(index, |session| {
+        self.tell_rib(index, |session| {
             Event::Policies(session, import, export, relation)
         });
     }
