@@ -358,6 +358,12 @@ impl Rib {
 
     /// The places of a prefix's paths that somebody is sent, best first.
     pub(super) fn ranking(&self, entry: &Entry, depth: Depth) -> Ranking {
+        // A choice that is still to be made anew, since a next hop changed, tells of a single path as of the best one.
+        match (entry.paths.as_slice(), entry.best) {
+            (_, None) => return Ranking::new(),
+            ([_], Some(only)) => return Ranking::from_slice(&[only]),
+            _ => {}
+        }
         if depth.best > 0 {
             return add_path::rank(&self.candidates(entry), depth);
         }

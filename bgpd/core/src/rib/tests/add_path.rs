@@ -182,6 +182,38 @@ fn what_a_next_hop_does_to_other_paths_is_heard() {
     assert_eq!(bench.ids(3, 1), both);
 }
 
+/// A group is filled while a next hop is resolved and the choice still to be made anew; then it is not resolved any more.
+#[test]
+fn a_path_that_no_choice_took_is_not_sent() {
+    let mut bench = Bench::new();
+    let receiver = several(3, 65003, PathSelection::All);
+    bench.note(&Event::PeerUp(Box::new(receiver.clone())));
+    let update = FamilyUpdate {
+        family: Family::Ipv4Unicast,
+        withdrawn: vec![],
+        announced: vec![nlri(1, 0)],
+        attributes: Some((path(1, 1, 1), next_hop(1))),
+    };
+    let resolved = NextHopState::Resolved { igp_cost: 0 };
+    let mut out = Vec::new();
+    for event in [
+        Event::PeerUp(Box::new(receiver)),
+        Event::PeerUp(Box::new(up(1, 65001))),
+        Event::Update(SessionId(1), vec![update]),
+        Event::NextHops(vec![(next_hop(1), resolved)]),
+    ] {
+        bench.rib.handle(1, event, &mut out);
+    }
+    bench.rib.work(&mut out);
+    out.into_iter().for_each(|output| bench.take(output));
+    bench.event(Event::NextHops(vec![(
+        next_hop(1),
+        NextHopState::Unresolved,
+    )]));
+    bench.event(Event::Permit(SessionId(3), 100));
+    assert!(bench.ids(3, 1).is_empty());
+}
+
 #[test]
 fn a_received_path_is_known_by_peer_and_id() {
     let mut bench = Bench::with(true);
