@@ -155,9 +155,9 @@ fn as_numbers_of_four_octets_pass_a_peer_of_two() {
     assert!(!log.contains("notification"), "{log}");
 }
 
-/// An iBGP peer hands us routes that we have reflected before (RFC 4456 §8): they are not used, a sound one is.
+/// An iBGP peer hands us routes that we have reflected before (RFC 4456 §8), and an AS_SET: they are not used, sound ones are.
 #[test]
-fn reflected_routes_that_come_back_are_not_used() {
+fn loops_of_reflection_and_sets_from_inside_are_not_used() {
     let pair = Pair::new();
     let routes = [
         (
@@ -176,6 +176,8 @@ fn reflected_routes_that_come_back_are_not_used() {
             "10.1.3.0/24",
             "originator-id 192.0.2.9 cluster-list [ 192.0.2.1 ]",
         ),
+        // RFC 9774 does not spare internal peers.
+        ("10.1.4.0/24", "as-path [ 65009 ( 64600 64601 ) ]"),
     ];
     let _exabgp = start(
         &pair,
@@ -185,7 +187,7 @@ fn reflected_routes_that_come_back_are_not_used() {
     let peers = peer("exabgp", "10.99.0.2", "").replace("65002", "65001");
     let speaker = pair.speaker(&peers);
     pair.kernel_has(&[("10.1.2.0/24", VIA), ("10.1.3.0/24", VIA)]);
-    throughout(Duration::from_secs(1), "what is ours stays out", || {
+    throughout(Duration::from_secs(1), "the others stay out", || {
         pair.kernel_has_now(&[("10.1.2.0/24", VIA), ("10.1.3.0/24", VIA)])
     });
     assert_eq!(speaker.logged(&["session down"]), 0);

@@ -127,13 +127,13 @@ impl Relation {
         local_as: u32,
         remote_as: u32,
     ) -> Received {
-        if local_as == remote_as {
-            return Received::Same;
-        }
         let hot = attributes.hot();
         if hot.has_as_set {
-            // RFC 9774 §3: an AS_SET makes the UPDATE one to treat as withdraw.
+            // RFC 9774 §3: an AS_SET makes the UPDATE one to treat as withdraw, whoever sends it.
             return Received::Refused;
+        }
+        if local_as == remote_as {
+            return Received::Same;
         }
         let mut editor = None;
         match otc::on_import(attributes, self.role, remote_as) {
@@ -191,10 +191,6 @@ impl Outbound {
         editor: &mut AttributeEditor,
     ) {
         if self.as_override.is_none() && !self.remove_private_as {
-            return;
-        }
-        if attributes.hot().has_as_set {
-            // Nobody can say which member of a set is meant; such routes come from iBGP alone.
             return;
         }
         let path: Vec<u32> = attributes

@@ -185,12 +185,15 @@ fn roles_graceful_shutdown_and_as_sets() {
     };
     let set = decode_update(body, &context).attributes.unwrap();
     assert!(set.hot().has_as_set);
-    bench.announce(1, &[prefix(9)], &attributes(&[65001], None), next_hop(1));
-    bench.announce(1, &[prefix(9)], &set, next_hop(1));
-    assert!(
-        bench.rib.paths(T, Some(&prefix(9))).is_empty(),
-        "treated as withdraw"
-    );
+    bench.up(peer(4, 65000, Relation::default()));
+    for from in [1, 4] {
+        bench.announce(from, &[prefix(9)], &attributes(&[65001], None), next_hop(1));
+        bench.announce(from, &[prefix(9)], &set, next_hop(1));
+        assert!(
+            bench.rib.paths(T, Some(&prefix(9))).is_empty(),
+            "treated as withdraw"
+        );
+    }
 
     let mut leaving = attributes(&[65001], None).edit();
     leaving.add_community(0xffff_0000);
