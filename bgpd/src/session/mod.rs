@@ -77,8 +77,10 @@ struct Up {
     negotiated: Box<Negotiated>,
     /// UPDATEs from the RIB.
     queue: mpsc::UnboundedReceiver<OutMessage>,
-    /// Our own next hop, per family, as octets.
+    /// Our own next hop, per family.
     next_hops: [Option<NextHop>; 2],
+    /// Our own addresses on the link, whatever routes are sent with.
+    own: [Option<NextHop>; 2],
     /// UPDATEs written since the last permit.
     to_permit: u32,
     monitored: Arc<Monitored>,
@@ -502,11 +504,8 @@ impl Session {
             ..
         } = starting;
         let session = SessionId(self.context.session_ids.fetch_add(1, Ordering::Relaxed));
-        let next_hops = own_next_hops(
-            (local.ip(), remote.ip()),
-            link.as_ref(),
-            negotiated.extended_next_hop,
-        );
+        let ends = (local.ip(), remote.ip());
+        let next_hops = own_next_hops(ends, link.as_ref(), negotiated.extended_next_hop);
         for family in &negotiated.families {
             if next_hops[*family as usize].is_none() {
                 tracing::warn!(
@@ -543,6 +542,7 @@ impl Session {
             negotiated,
             queue,
             next_hops,
+            own: own_next_hops(ends, link.as_ref(), false),
             to_permit: 0,
             monitored,
             last_words: None,

@@ -145,7 +145,7 @@ impl Session {
             tracing::warn!(peer = %self.config.name, fault = %label, "UPDATE with a fault");
             *self.faults.entry(label).or_insert(0) += 1;
         }
-        match routes::translate(&update, &up.next_hops, fits) {
+        match routes::translate(&update, &up.own, fits) {
             Translated::Routes(received) => {
                 if update.verdict == Verdict::TreatAsWithdraw {
                     let prefixes = received.iter().map(Received::prefixes).sum();

@@ -89,6 +89,27 @@ fn a_peer_that_knows_the_real_as_already() {
     });
 }
 
+/// The same from BIRD's side, which is told one number first and the other one then.
+#[test]
+fn a_bird_that_knows_either_as() {
+    let three = Three::new();
+    let knows = |asn: u32| {
+        let config = bird("left", 65002, &[LEFT], "", "");
+        config.replace("as 65001;", &format!("as {asn};"))
+    };
+    let left = three.left_bird(&knows(64999));
+    let right = three.right_frr(&frr(65003, &[RIGHT], ""));
+    let options = "localAsNumber = 64999\nasMigration = { dualAs = true }";
+    let speaker = three.speaker(&(ours("left", 65002, options) + &ours("right", 65003, "")));
+    bird_has(&left, RIGHT, &["BGP.as_path: 64999 65001 65003\n"]);
+    let former = json!("65001 64999 65002");
+    frr_has(&right, LEFT, &[("/aspath/string", former)]);
+    left.configure(&knows(65001)).unwrap();
+    bird_has(&left, RIGHT, &["BGP.as_path: 65001 65003\n"]);
+    frr_has(&right, LEFT, &[("/aspath/string", json!("65001 65002"))]);
+    assert!(speaker.logged(&["Bad Peer AS"]) > 0);
+}
+
 /// A route server leaves its own AS out of the path: wrong for who is none.
 #[test]
 fn a_path_must_begin_with_the_peers_as_unless_it_need_not() {
