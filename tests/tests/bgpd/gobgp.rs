@@ -60,11 +60,10 @@ fn path(gobgp: &Gobgp<'_>, prefix: &str) -> Result<Value, String> {
 
 /// A path attribute's object, by its type code.
 fn attribute(path: &Value, code: u64) -> Value {
-    let attributes = path["attrs"].as_array().into_iter().flatten();
+    let mut attributes = path["attrs"].as_array().into_iter().flatten();
     attributes
-        .filter(|attribute| attribute["type"] == code)
+        .find(|attribute| attribute["type"] == code)
         .cloned()
-        .next()
         .unwrap_or_default()
 }
 

@@ -139,7 +139,8 @@ fn follows_foreign_routes(pair: &Pair) {
     };
     let near = at(["10.99.0.2", "fd00:99::2"], "eth0");
     let far = at(["10.98.0.2", "fd00:98::2"], "eth1");
-    let steps: [(&[&str], Option<&[(&str, String); 2]>); 5] = [
+    type Step<'a> = (&'a [&'a str], Option<&'a [(&'a str, String); 2]>);
+    let steps: [Step<'_>; 5] = [
         (
             &[
                 "route add 10.97.0.0/24 via 10.98.0.2 proto ospf",
