@@ -23,7 +23,7 @@ use crate::bmp::{Ending, Feed, Monitored, Question};
 mod tests;
 
 /// Events that may wait for the thread.
-const QUEUE: usize = 1024;
+const QUEUE: usize = 64;
 /// How long events are taken before work is done in between.
 const SLICE: Duration = Duration::from_millis(2);
 /// FIB changes per message to the kernel task.

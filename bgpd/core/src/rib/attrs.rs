@@ -10,6 +10,7 @@ use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 
 use super::ids::{AttrId, NextHopId};
+use super::pages::Pages;
 
 pub(crate) struct AttrSet {
     pub(crate) attributes: PathAttributes,
@@ -19,7 +20,7 @@ pub(crate) struct AttrSet {
 }
 
 pub(crate) struct AttrTable {
-    sets: Vec<Option<AttrSet>>,
+    sets: Pages<Option<AttrSet>>,
     free: Vec<AttrId>,
     /// Lost their last reference; some may have one again. What was revived and lost again is listed twice.
     dying: Vec<AttrId>,
@@ -31,7 +32,7 @@ impl AttrTable {
     /// `seed` keys the hash: peers choose the bytes and must not be able to choose the buckets.
     pub(crate) fn new(seed: u64) -> Self {
         Self {
-            sets: Vec::new(),
+            sets: Pages::default(),
             free: Vec::new(),
             dying: Vec::new(),
             index: HashTable::new(),
@@ -150,7 +151,7 @@ impl AttrTable {
     #[cfg(test)]
     pub(crate) fn references(&self) -> std::collections::BTreeMap<AttrId, u32> {
         (0u32..)
-            .zip(&self.sets)
+            .zip(self.sets.iter())
             .filter_map(|(i, set)| Some((AttrId(i), set.as_ref()?.refs)))
             .collect()
     }

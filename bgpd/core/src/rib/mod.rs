@@ -24,6 +24,7 @@ mod ids;
 mod import;
 mod monitor;
 mod nexthops;
+mod pages;
 mod originate;
 mod peers;
 mod queue;

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use super::ids::{AttrId, PeerId, PrefixId};
+use super::pages::Pages;
 use crate::policy::RouteSource;
 
 /// One path to one prefix: 20 bytes.
@@ -140,7 +141,7 @@ pub(crate) const MAX_PATHS: usize = 4096;
 pub const MAX_PATHS_OF_PEER: usize = if cfg!(test) { 8 } else { 256 };
 
 pub(crate) struct Table {
-    entries: Vec<Option<Entry>>,
+    entries: Pages<Option<Entry>>,
     free: Vec<PrefixId>,
     index: HashTable<PrefixId>,
     hasher: FixedState,
@@ -151,7 +152,7 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
-            entries: Vec::new(),
+            entries: Pages::default(),
             free: Vec::new(),
             index: HashTable::new(),
             hasher: FixedState::with_seed(seed),
@@ -252,7 +253,7 @@ impl Table {
     #[cfg(test)]
     pub(crate) fn ids(&self) -> impl Iterator<Item = (PrefixId, &Entry)> {
         (0u32..)
-            .zip(&self.entries)
+            .zip(self.entries.iter())
             .filter_map(|(i, e)| Some((PrefixId(i), e.as_ref()?)))
     }
 

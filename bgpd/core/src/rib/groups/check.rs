@@ -25,7 +25,7 @@ impl Groups {
             let Some(selection) = group.key.paths else {
                 continue;
             };
-            let announced = (0..).map(NlriId).zip(&group.announced);
+            let announced = (0..).map(NlriId).zip(group.announced.iter());
             for (id, announced) in announced.filter(|(_, a)| a.attrs != AttrId::NONE) {
                 let (prefix, (peer, path_id)) = ids.path(id).expect("announced, so it has a path");
                 let entry = state.table.get(prefix).expect("a path of a prefix");

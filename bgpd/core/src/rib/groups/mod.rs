@@ -24,6 +24,7 @@ use ipnet::IpNet;
 
 use super::add_path::{Depth, PathSelection};
 use super::ids::{AttrId, NlriId, PeerId, PrefixId};
+use super::pages::Pages;
 use super::peers::Peers;
 use super::relation::{DefaultOriginate, Outbound};
 use super::update::slot;
@@ -91,7 +92,7 @@ struct Member {
 
 struct Group {
     key: GroupKey,
-    announced: Vec<Announced>,
+    announced: Pages<Announced>,
     /// Number of the last round that changed something.
     version: u64,
     ring: Ring,
@@ -157,7 +158,7 @@ impl Groups {
         }
         let group = Group {
             key,
-            announced: Vec::new(),
+            announced: Pages::default(),
             version: 0,
             ring: Ring::default(),
             members: vec![member],
@@ -355,8 +356,8 @@ impl Group {
 
     /// Records what is announced for an NLRI from now on; what was before.
     fn set(&mut self, id: NlriId, attrs: AttrId, source: PeerId) -> Announced {
-        if self.announced.len() <= id.index() {
-            self.announced.resize(id.index() + 1, Announced::NEVER);
+        while self.announced.len() <= id.index() {
+            self.announced.push(Announced::NEVER);
         }
         let now = Announced {
             version: self.version,
