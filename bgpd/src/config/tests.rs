@@ -533,3 +533,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_shares_traffic() {
+    let of = |more: &str| {
+        let text = VALID.replace("[bgp]", &format!("[bgp]\n{more}"));
+        parse(&text, "bgpd.toml").unwrap().config.multipath
+    };
+    let default = of("");
+    assert_eq!((default.max_paths, default.max_paths_ibgp), (16, 16));
+    assert!(default.link_bandwidth && !default.as_path_relax);
+    assert!(of("maxPaths = 1\nmaxPathsIbgp = 1").is_off());
+    let other = of("multipathAsPathRelax = true\nlinkBandwidth = \"ignore\"");
+    assert!(other.as_path_relax && !other.link_bandwidth);
+    check(
+        "[bgp]",
+        "[bgp]\nmaxPaths = 65\nmaxPathsIbgp = 0",
+        &[
+            "2:12: bgp.maxPaths: 65 is not within 1 (no sharing) to 64",
+            "3:16: bgp.maxPathsIbgp: 0 is not within 1 (no sharing) to 64",
+        ],
+    );
+}
