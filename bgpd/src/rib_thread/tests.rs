@@ -208,7 +208,7 @@ fn announcements(asn: u32, count: u32, communities: u32) -> Vec<u8> {
         editor.set_as_path_sequence(&[asn]);
         let own: Vec<u32> = (0..communities).map(|i| n << 10 | i).collect();
         editor.set_communities(&own);
-        let next_hop = NextHop::V4(Ipv4Addr::new(127, 0, 0, 2));
+        let next_hop = NextHop::V4(Ipv4Addr::new(192, 0, 2, 2));
         encode_reach(
             Family::Ipv4Unicast,
             &editor.build(),
