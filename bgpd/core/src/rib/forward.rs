@@ -6,12 +6,12 @@
 use bgp_wire::{Hot, attr_type};
 use smallvec::SmallVec;
 
+use super::aggregate::is_aggregate;
 use super::best::multipath::{self, Multipath, Traits};
 use super::best::{self, Verdict};
 use super::ids::{NextHopId, PeerId, PrefixId};
 use super::table::{Entry, Path};
 use super::update::DEFAULT_LOCAL_PREF;
-use super::aggregate::is_aggregate;
 use super::{FibChange, Forward, Output, Rib, TableIndex};
 
 impl Rib {
