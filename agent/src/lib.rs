@@ -22,6 +22,7 @@ pub mod blocks;
 pub mod config;
 pub mod kernel;
 pub mod ledger;
+pub mod ready;
 pub mod resources;
 pub mod run_dir;
 pub mod snapshot;

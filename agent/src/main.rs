@@ -14,7 +14,7 @@ use roadbed_agent::blocks::Blocks;
 use roadbed_agent::config::{AgentConfig, Overrides};
 use roadbed_agent::run_dir::RunDir;
 use roadbed_agent::snapshot::Snapshots;
-use roadbed_agent::{bgp, blocks, kernel, ledger, sync};
+use roadbed_agent::{bgp, blocks, kernel, ledger, ready, sync};
 use roadbed_bgpd::program;
 use roadbed_fib::{
     Fib, FibHandle, FibOptions, RouteChange, RouteKind, RouteSpec, Source, WORST_METRIC,
@@ -128,6 +128,10 @@ async fn run(config: AgentConfig) -> Result<()> {
         config,
     });
     let listener = run_dir.listen()?;
+    tokio::spawn(ready::keep_mark(
+        run_dir.path().to_owned(),
+        app.blocks.clone(),
+    ));
     tracing::info!(node = %app.config.node, attachments = rows.len(), run_dir = %run_dir.path().display(), "agent started");
     tokio::select! {
         served = api::serve(listener, app, terminated()) => served.context("local API")?,

@@ -16,6 +16,11 @@ pub const DEFAULT_STATE_DIR: &str = "/var/lib/roadbed";
 pub const SOCKET_NAME: &str = "agent.sock";
 /// Host-wide settings for the plugin to apply, inside the run directory: a JSON map of name to value.
 pub const SYSCTLS_NAME: &str = "sysctls.json";
+/// When the agent was last ready, inside the run directory: seconds since boot (`CLOCK_BOOTTIME`) as decimal text, written
+/// anew every [`READY_EVERY_SECONDS`] while it is. Nobody removes it; the run directory does not outlive a boot.
+pub const READY_NAME: &str = "ready";
+/// Seconds between two writings of [`READY_NAME`].
+pub const READY_EVERY_SECONDS: u64 = 10;
 /// Notes that the plugin leaves about attachments it unwired while the agent was away, inside the run directory.
 pub const NOTES_DIR: &str = "notes";
 /// IPv4 gateway of every pod; answered for by a static neighbour entry, configured on no interface.
