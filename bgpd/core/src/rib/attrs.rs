@@ -7,9 +7,9 @@ use std::hash::BuildHasher;
 
 use bgp_wire::PathAttributes;
 use foldhash::quality::FixedState;
-use hashbrown::HashTable;
 
 use super::ids::{AttrId, NextHopId};
+use super::index::Index;
 use super::pages::Pages;
 
 pub(crate) struct AttrSet {
@@ -24,7 +24,7 @@ pub(crate) struct AttrTable {
     free: Vec<AttrId>,
     /// Lost their last reference; some may have one again. What was revived and lost again is listed twice.
     dying: Vec<AttrId>,
-    index: HashTable<AttrId>,
+    index: Index<AttrId>,
     hasher: FixedState,
 }
 
@@ -35,7 +35,7 @@ impl AttrTable {
             sets: Pages::default(),
             free: Vec::new(),
             dying: Vec::new(),
-            index: HashTable::new(),
+            index: Index::default(),
             hasher: FixedState::with_seed(seed),
         }
     }
@@ -48,38 +48,32 @@ impl AttrTable {
         next_hop: NextHopId,
     ) -> (AttrId, bool) {
         let hash = self.hasher.hash_one((attributes.as_bytes(), next_hop));
-        let sets = &mut self.sets;
-        let same = |id: &AttrId| {
-            sets.get(id.index())
-                .and_then(Option::as_ref)
-                .is_some_and(|set| {
-                    set.next_hop == next_hop && set.attributes.as_bytes() == attributes.as_bytes()
-                })
+        let sets = &self.sets;
+        let set_of = |id: &AttrId| sets.get(id.index()).and_then(Option::as_ref);
+        let same = |set: &AttrSet| {
+            set.next_hop == next_hop && set.attributes.as_bytes() == attributes.as_bytes()
         };
-        if let Some(&id) = self.index.find(hash, same) {
+        let free = self.free.last().copied();
+        let (id, new) = self.index.find_or_insert(
+            hash,
+            |id| set_of(id).is_some_and(same),
+            |id| set_of(id).map_or(0, |set| set.hash),
+            free.unwrap_or(AttrId(sets.len() as u32)),
+        );
+        if !new {
             self.retain(id);
             return (id, false);
         }
-        let set = AttrSet {
+        let set = Some(AttrSet {
             attributes: attributes.clone(),
             next_hop,
             refs: 1,
             hash,
-        };
-        let id = match self.free.pop() {
-            Some(id) => {
-                sets[id.index()] = Some(set);
-                id
-            }
-            None => {
-                sets.push(Some(set));
-                AttrId((sets.len() - 1) as u32)
-            }
-        };
-        let sets = &self.sets;
-        self.index.insert_unique(hash, id, |id| {
-            sets[id.index()].as_ref().map_or(0, |set| set.hash)
         });
+        match self.free.pop() {
+            Some(id) => self.sets[id.index()] = set,
+            None => self.sets.push(set),
+        }
         (id, true)
     }
 
@@ -128,9 +122,7 @@ impl AttrTable {
             let Some(set) = slot.take_if(|set| set.refs == 0) else {
                 continue;
             };
-            if let Ok(entry) = self.index.find_entry(set.hash, |other| *other == id) {
-                entry.remove();
-            }
+            self.index.remove(set.hash, |other| *other == id);
             self.free.push(id);
             release(set.next_hop);
         }

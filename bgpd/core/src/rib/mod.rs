@@ -22,6 +22,7 @@ mod forward;
 mod groups;
 mod ids;
 mod import;
+mod index;
 mod monitor;
 mod nexthops;
 mod pages;

@@ -5,12 +5,11 @@ use std::net::IpAddr;
 
 use bgp_wire::Nlri;
 use foldhash::quality::FixedState;
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as TableEntry;
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use super::ids::{AttrId, PeerId, PrefixId};
+use super::index::Index;
 use super::pages::Pages;
 use crate::policy::RouteSource;
 
@@ -143,7 +142,7 @@ pub const MAX_PATHS_OF_PEER: usize = if cfg!(test) { 8 } else { 256 };
 pub(crate) struct Table {
     entries: Pages<Option<Entry>>,
     free: Vec<PrefixId>,
-    index: HashTable<PrefixId>,
+    index: Index<PrefixId>,
     hasher: FixedState,
     /// Found last by [`Table::find_all`].
     last: PrefixId,
@@ -154,7 +153,7 @@ impl Table {
         Self {
             entries: Pages::default(),
             free: Vec::new(),
-            index: HashTable::new(),
+            index: Index::default(),
             hasher: FixedState::with_seed(seed),
             last: PrefixId(0),
         }
@@ -162,11 +161,9 @@ impl Table {
 
     pub(crate) fn find(&self, prefix: &IpNet) -> Option<PrefixId> {
         let hash = hash_prefix(&self.hasher, prefix);
-        self.index
-            .find(hash, |id| {
-                self.get(*id).is_some_and(|e| e.prefix == *prefix)
-            })
-            .copied()
+        self.index.find(hash, |id| {
+            self.get(*id).is_some_and(|e| e.prefix == *prefix)
+        })
     }
 
     /// Appends the ids of some prefixes. Ids are given in the order of arrival, and peers speak of prefixes in an order
@@ -191,27 +188,24 @@ impl Table {
     pub(crate) fn id_of(&mut self, prefix: &IpNet) -> PrefixId {
         let (entries, hasher) = (&self.entries, &self.hasher);
         let prefix_of = |id: &PrefixId| entries[id.index()].as_ref().map(|e| &e.prefix);
-        let slot = self.index.entry(
+        let free = self.free.last().copied();
+        let (id, new) = self.index.find_or_insert(
             hash_prefix(hasher, prefix),
             |id| prefix_of(id) == Some(prefix),
             |id| prefix_of(id).map_or(0, |prefix| hash_prefix(hasher, prefix)),
+            free.unwrap_or(PrefixId(entries.len() as u32)),
         );
-        let vacant = match slot {
-            TableEntry::Occupied(known) => return *known.get(),
-            TableEntry::Vacant(vacant) => vacant,
-        };
-        let free = self.free.pop();
-        let id = free.unwrap_or(PrefixId(self.entries.len() as u32));
-        vacant.insert(id);
-        let entry = Some(Entry {
-            prefix: *prefix,
-            paths: SmallVec::new(),
-            best: None,
-            listed_empty: false,
-        });
-        match free {
-            Some(id) => self.entries[id.index()] = entry,
-            None => self.entries.push(entry),
+        if new {
+            let entry = Some(Entry {
+                prefix: *prefix,
+                paths: SmallVec::new(),
+                best: None,
+                listed_empty: false,
+            });
+            match self.free.pop() {
+                Some(id) => self.entries[id.index()] = entry,
+                None => self.entries.push(entry),
+            }
         }
         id
     }
@@ -232,9 +226,7 @@ impl Table {
             "a prefix with paths is never removed"
         );
         let hash = hash_prefix(&self.hasher, &entry.prefix);
-        if let Ok(found) = self.index.find_entry(hash, |other| *other == id) {
-            found.remove();
-        }
+        self.index.remove(hash, |other| *other == id);
         self.entries[id.index()] = None;
         self.free.push(id);
     }
