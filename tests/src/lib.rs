@@ -8,6 +8,7 @@
 //! - [`wait`]: polling with a deadline and a reason
 //! - [`kernel`]: what a namespace's routing tables say
 //! - [`bgpd`], [`bird`], [`exabgp`], [`frr`], [`gobgp`], [`openbgpd`]: `roadbed-bgpd` and the routers that it talks to
+//! - [`cni`]: a container runtime as the specification has it, and the schema of its results
 //! - [`site`], [`pod`], [`probe`]: labs with agents, pods on them, transfers between them
 //! - [`mod@bench`], [`monitor`]: labs of tests, and what their nodes' kernels do
 //! - [`two_racks`]: what must be true of the lab `two-racks`; the demo tells it
@@ -15,6 +16,7 @@
 pub mod bench;
 pub mod bgpd;
 pub mod bird;
+pub mod cni;
 pub mod exabgp;
 pub mod frr;
 pub mod gobgp;

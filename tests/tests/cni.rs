@@ -5,6 +5,9 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+#[path = "cni/spec.rs"]
+mod spec;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
