@@ -21,6 +21,8 @@ use bgp_wire::{
 
 const PER_SET: u32 = 10;
 const UPDATES_PER_EVENT: usize = 64;
+/// Octets under way to a session.
+const PERMITS: u32 = 128 << 10;
 
 fn peer_up(session: u64) -> PeerUp {
     PeerUp {
@@ -115,7 +117,7 @@ fn work(rib: &mut Rib, totals: &mut Totals) {
         let mut sent: HashMap<SessionId, u32> = HashMap::new();
         for output in out.drain(..) {
             if let Output::Send(session, message) = output {
-                *sent.entry(session).or_default() += 1;
+                *sent.entry(session).or_default() += message.bytes.len() as u32;
                 totals.messages += 1;
                 totals.bytes += message.bytes.len() as u64;
             }
@@ -202,7 +204,7 @@ fn main() {
             Event::PeerUp(Box::new(peer_up(session))),
             &mut totals,
         );
-        event(&mut rib, Event::Permit(SessionId(session), 64), &mut totals);
+        event(&mut rib, Event::Permit(SessionId(session), PERMITS), &mut totals);
     }
     let begun = on_cpu();
     let mut decoding = Duration::ZERO;

@@ -35,6 +35,8 @@ pub(super) struct Conn {
     written: usize,
     /// UPDATEs that `write` holds.
     updates_in_write: usize,
+    /// And their octets.
+    update_octets: usize,
     /// Goes out before any UPDATE that is not in `write` yet.
     urgent: Vec<u8>,
     /// The read buffer may hold whole messages.
@@ -50,6 +52,8 @@ pub(super) struct Flushed {
     pub(super) progress: bool,
     /// UPDATEs that are out in full.
     pub(super) updates: usize,
+    /// And their octets.
+    pub(super) update_octets: usize,
 }
 
 impl Conn {
@@ -71,6 +75,7 @@ impl Conn {
             write: Vec::new(),
             written: 0,
             updates_in_write: 0,
+            update_octets: 0,
             urgent: Vec::new(),
             undecoded: false,
             broken: None,
@@ -168,6 +173,7 @@ impl Conn {
             place.copy_from_slice(octets);
         }
         self.updates_in_write += 1;
+        self.update_octets += bytes.len();
     }
 
     pub(super) fn wants_write(&self) -> bool {
@@ -179,12 +185,14 @@ impl Conn {
         let mut flushed = Flushed {
             progress: false,
             updates: 0,
+            update_octets: 0,
         };
         while self.broken.is_none() {
             if self.written == self.write.len() {
                 self.write.clear();
                 self.written = 0;
                 flushed.updates += std::mem::take(&mut self.updates_in_write);
+                flushed.update_octets += std::mem::take(&mut self.update_octets);
                 if self.urgent.is_empty() {
                     break;
                 }

@@ -44,8 +44,9 @@ pub use limits::Limits;
 
 /// Messages for the RIB that may wait here before the task stops reading from its socket.
 const TO_RIB: usize = 4;
-/// UPDATEs that the RIB may have under way to this session.
-const PERMITS: u32 = 64;
+/// Octets of UPDATEs that the RIB may have under way to this session, and one message more: small messages must be many,
+/// or the session waits for the RIB again and again.
+const PERMITS: u32 = 128 << 10;
 /// Connections that may be saying goodbye at a time; beyond that they are cut off.
 const CLOSING: usize = 8;
 
@@ -81,7 +82,7 @@ struct Up {
     next_hops: [Option<NextHop>; 2],
     /// Our own addresses on the link, whatever routes are sent with.
     own: [Option<NextHop>; 2],
-    /// UPDATEs written since the last permit.
+    /// Octets of UPDATEs written since the last permit.
     to_permit: u32,
     monitored: Arc<Monitored>,
     /// The NOTIFICATION that we sent.

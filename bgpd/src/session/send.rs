@@ -57,15 +57,15 @@ impl Session {
         if flushed.updates > 0 {
             self.input(Input::UpdateSent { conn: id });
             self.updates_sent += flushed.updates as u64;
-            self.permit(flushed.updates);
+            self.permit(flushed.update_octets);
         }
     }
 
-    /// Lets the RIB send as many again as were written, half of all at a time.
+    /// Lets the RIB send as many octets again as were written, a quarter of all at a time.
     fn permit(&mut self, written: usize) {
         let Some(up) = &mut self.up else { return };
         up.to_permit += u32::try_from(written).unwrap_or(u32::MAX);
-        if up.to_permit >= PERMITS / 2 {
+        if up.to_permit >= PERMITS / 4 {
             let count = std::mem::take(&mut up.to_permit);
             self.to_rib
                 .push_back(RibMessage::Event(Event::Permit(up.session, count)));

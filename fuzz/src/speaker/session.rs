@@ -56,7 +56,7 @@ pub(super) struct Up {
     pub(super) session: SessionId,
     pub(super) negotiated: Box<Negotiated>,
     /// Messages that the RIB may still send.
-    pub(super) permits: u64,
+    pub(super) permits: i64,
     /// What the peer has been told.
     pub(super) told: Routes,
     /// What it told us; the flag: not repeated since the last BoRR.
@@ -360,7 +360,8 @@ impl World {
                     let mut sides = self.sides.iter_mut().filter_map(|side| side.up.as_mut());
                     let up = sides.find(|up| up.session == session);
                     let up = up.expect("only running sessions are sent to");
-                    up.permits = up.permits.checked_sub(1).expect("no more than permitted");
+                    assert!(up.permits > 0, "no more than permitted");
+                    up.permits -= message.bytes.len() as i64;
                     let mut bytes = message.bytes.to_vec();
                     if let Some((at, len)) = message.next_hop_at {
                         let family = if len == 4 {

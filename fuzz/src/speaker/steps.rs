@@ -64,7 +64,7 @@ impl World {
                 let end = encode_end_of_rib(family(u.octet()));
                 self.bytes(index, 0, &end.bytes);
             }
-            21 => self.permit(index, u64::from(u.octet()) / 8),
+            21 => self.permit(index, u64::from(u.octet()) * 8),
             22 => self.rib(Event::Tick),
             23 => self.resolve(u),
             24 => self.originate(u.octet(), u.flag()),
@@ -175,7 +175,7 @@ impl World {
         }
         self.bytes(index, 0, &open_of(index));
         self.bytes(index, 0, &keepalive());
-        self.permit(index, 4);
+        self.permit(index, 256);
     }
 
     fn announce(&mut self, index: usize, u: &mut Octets<'_>) {
@@ -228,7 +228,7 @@ impl World {
 
     fn permit(&mut self, index: usize, count: u64) {
         if let Some(up) = &mut self.sides[index].up {
-            up.permits += count;
+            up.permits += count as i64;
         }
         self.tell_rib(index, |session| Event::Permit(session, count as u32));
     }
@@ -354,7 +354,7 @@ impl World {
     /// Everybody takes all there is, then all sessions end.
     pub(super) fn finish(mut self) {
         for index in 0..self.sides.len() {
-            self.permit(index, 10_000);
+            self.permit(index, 1 << 24);
         }
         for side in &self.sides {
             let Some(up) = &side.up else { continue };

