@@ -5,11 +5,23 @@ use std::net::IpAddr;
 
 use roadbed_api::agent::AttachmentKey;
 use roadbed_api::names::{HOST_IFNAME_PREFIX, ROUTE_PROTOCOL, host_ifname, ifalias, parse_ifalias};
-use roadbed_hostnet::{Link, LinkTarget, MacAddr, Netlink, NetlinkError, RouteFilter, TABLE_MAIN};
+use roadbed_hostnet::{
+    Ipv4Conf, Link, LinkTarget, MacAddr, Netlink, NetlinkError, RouteFilter, TABLE_MAIN,
+};
 use roadbed_ipam::{KernelAttachment, Row};
 
 /// MTU where no link says otherwise (Ethernet).
 pub const DEFAULT_MTU: u32 = 1500;
+
+/// Settings of host ends. By netlink, since a container without privileges sees `/proc/sys` read-only.
+const HOST_END: [(Ipv4Conf, u32); 4] = [
+    // A host whose forwarding was switched on interface by interface gives new ones none.
+    (Ipv4Conf::Forwarding, 1),
+    (Ipv4Conf::AcceptRedirects, 0),
+    (Ipv4Conf::SendRedirects, 0),
+    // Neighbours are permanent: an answer would be needed by nobody, and each question makes an entry of its sender.
+    (Ipv4Conf::ArpIgnore, 8),
+];
 
 /// The attachments that the kernel has: links with our alias, and the pod routes over them.
 ///
@@ -83,6 +95,7 @@ pub fn wire_host_end(row: &Row, ifindex: u32, pod_mac: MacAddr) -> Result<(), Ne
             expected: mark,
         });
     }
+    netlink.link_set_ipv4_conf(LinkTarget::Index(ifindex), &HOST_END)?;
     for address in &row.addresses {
         netlink.neigh_replace(ifindex, *address, pod_mac)?;
     }

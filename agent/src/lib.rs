@@ -15,6 +15,7 @@
 //! Channels are bounded. `ledger.rs` waits for nobody; everybody may wait for it. `sync.rs` waits only for the store,
 //! `blocks.rs` for store and ledger, `bgp.rs` for the speaker: no circle.
 
+pub mod antispoof;
 pub mod api;
 pub mod attach;
 pub mod bgp;

@@ -14,7 +14,7 @@ use roadbed_agent::blocks::Blocks;
 use roadbed_agent::config::{AgentConfig, Overrides};
 use roadbed_agent::run_dir::RunDir;
 use roadbed_agent::snapshot::Snapshots;
-use roadbed_agent::{bgp, blocks, kernel, ledger, ready, sync};
+use roadbed_agent::{antispoof, bgp, blocks, kernel, ledger, ready, sync};
 use roadbed_bgpd::program;
 use roadbed_fib::{
     Fib, FibHandle, FibOptions, RouteChange, RouteKind, RouteSpec, Source, WORST_METRIC,
@@ -94,6 +94,8 @@ async fn run(config: AgentConfig) -> Result<()> {
     let cool_down = Duration::from_secs(config.cool_down_seconds);
     let (ledger, rows) = ledger::start(&run_dir.path().join("ledger.db"), &boot_id, cool_down)?;
 
+    let antispoof = antispoof::start().await;
+
     let store = roadbed_store::open(&config.store).await.context("store")?;
     let known = sync::start(store.clone(), snapshots, &config.node);
     let blocks = blocks::start(
@@ -119,6 +121,7 @@ async fn run(config: AgentConfig) -> Result<()> {
     let app = Arc::new(App {
         started: Instant::now(),
         converged: AtomicBool::new(false),
+        antispoof,
         attachments,
         blocks,
         ledger,

@@ -8,9 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
-use roadbed_api::agent::{
-    ApiError, BgpPeer, BgpPeers, BgpRoute, BmpStations, ErrorCode, RibQuery,
-};
+use roadbed_api::agent::{ApiError, BgpPeer, BgpPeers, BgpRoute, BmpStations, ErrorCode, RibQuery};
 use roadbed_bgpd::{Looking, RibClosed, RouteQuery, Side};
 
 use super::{App, Failure, Shared};

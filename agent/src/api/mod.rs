@@ -43,6 +43,8 @@ pub struct App {
     pub started: Instant,
     /// `/converged` has passed once.
     pub converged: AtomicBool,
+    /// Whether the table against forged sources stands.
+    pub antispoof: watch::Receiver<crate::antispoof::Verdict>,
     /// ADD and DEL.
     pub attachments: Attachments,
     /// Blocks of the node.

@@ -21,6 +21,7 @@ const CONVERGENCE_DEADLINE: Duration = Duration::from_secs(60);
 pub(super) async fn status(app: &App) -> NodeStatus {
     let identity = app.bgp.identity().await;
     let known = app.known.borrow().clone();
+    let antispoof = app.antispoof.borrow().clone();
     let view = app.blocks.view();
     let waiting = view.waiting_for();
     let mut conditions = vec![
@@ -44,6 +45,13 @@ pub(super) async fn status(app: &App) -> NodeStatus {
             "Running",
             "Problem",
             identity.problem.as_deref().unwrap_or_default(),
+        ),
+        condition(
+            "AntiSpoofing",
+            antispoof.is_ok(),
+            "RulesStand",
+            "NoRules",
+            antispoof.as_ref().err().map_or("", String::as_str),
         ),
     ];
     let left_out = known
@@ -233,13 +241,14 @@ fn bgp_row(path: &PathView, kernel: &BTreeMap<(IpNet, Source), &InstalledRoute>)
         why = format!("{why} ({rejected})");
     }
     // The best path stands for all that it shares with.
-    let several = route
-        .flatten()
-        .filter(|_| best)
-        .and_then(|route| match &route.route.as_ref()?.kind {
-            RouteKind::Via(hops) if hops.len() > 1 => Some(shared(hops)),
-            _ => None,
-        });
+    let several =
+        route
+            .flatten()
+            .filter(|_| best)
+            .and_then(|route| match &route.route.as_ref()?.kind {
+                RouteKind::Via(hops) if hops.len() > 1 => Some(shared(hops)),
+                _ => None,
+            });
     RouteRow {
         prefix: path.prefix,
         origin,

@@ -29,6 +29,10 @@ pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// Prefix of host interfaces.
 pub const HOST_IFNAME_PREFIX: &str = "rb";
+/// nftables table of the `inet` family that holds anti-spoofing.
+pub const NFT_TABLE: &str = "roadbed";
+/// Comment of that table: its mark. One of another comment is somebody else's.
+pub const NFT_COMMENT: &str = "roadbed:1";
 /// Label on blocks, so that an agent watches only its own.
 pub const NODE_LABEL: &str = "roadbed.dev/node";
 

@@ -7,8 +7,9 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Parseable};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use crate::channel::Asked;
 use crate::error::{NetlinkError, absent_is_false};
-use crate::socket::{Asked, Netlink};
+use crate::socket::Netlink;
 
 const RTM_NEWADDR: u16 = 20;
 

@@ -62,6 +62,18 @@ pub enum NetlinkError {
         /// The alias that would have made it ours.
         expected: String,
     },
+    /// The nftables table exists but does not carry our mark, so it was left alone.
+    #[error(
+        "nftables table inet {name} is not ours: its comment is {found:?}, expected {expected:?}; left untouched"
+    )]
+    ForeignTable {
+        /// The table's name.
+        name: String,
+        /// Its comment.
+        found: Option<String>,
+        /// The comment that would have made it ours.
+        expected: String,
+    },
     /// The path is not a network namespace.
     #[error("{}: not a network namespace ({reason}); expected a path such as /run/netns/NAME or /proc/PID/ns/net", path.display())]
     NotANetNs {

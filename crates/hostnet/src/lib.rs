@@ -1,4 +1,4 @@
-//! Blocking kernel primitives: links, veth, addresses, neighbours, routes, namespaces, socket options.
+//! Blocking kernel primitives: links, veth, addresses, neighbours, routes, nftables, namespaces, socket options.
 //!
 //! Owns: one netlink socket per [`Netlink`], the translation of kernel answers into [`NetlinkError`], and every
 //! `unsafe` block of the workspace. Never: decides what should exist, retries for a caller, or runs a task. The calls
@@ -15,12 +15,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod addr;
+mod channel;
 mod devconf;
 mod error;
 mod link;
 mod mac;
 mod neigh;
 pub mod netns;
+pub mod nft;
 mod route;
 mod settle;
 mod socket;

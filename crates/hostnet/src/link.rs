@@ -6,10 +6,11 @@ use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
+use crate::channel::{Answer, Asked, Attributes, u32_at};
 use crate::error::{NetlinkError, absent_is_false};
 use crate::mac::MacAddr;
 use crate::netns::NetNs;
-use crate::socket::{Answer, Asked, Attributes, Netlink, u32_at};
+use crate::socket::Netlink;
 use std::os::fd::{AsFd, AsRawFd};
 
 /// IFNAMSIZ less its NUL: the longest interface name, in bytes.

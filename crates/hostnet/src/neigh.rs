@@ -10,9 +10,10 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::route::RouteType;
 
 use crate::addr::family;
+use crate::channel::Asked;
 use crate::error::{NetlinkError, absent_is_false};
 use crate::mac::MacAddr;
-use crate::socket::{Asked, Netlink};
+use crate::socket::Netlink;
 
 const RTM_NEWNEIGH: u16 = 28;
 

@@ -12,8 +12,9 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::addr::family;
+use crate::channel::{Answer, Asked};
 use crate::error::{NetlinkError, absent_is_false};
-use crate::socket::{Answer, Asked, Netlink};
+use crate::socket::Netlink;
 
 const RTM_NEWROUTE: u16 = 24;
 
