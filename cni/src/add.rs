@@ -65,13 +65,19 @@ fn reserve(
     key: &AttachmentKey,
     cookie: &str,
 ) -> Result<Reservation, CniError> {
+    // A runtime that demands an address must not be given another.
+    if let Some(ip) = &env.ip {
+        return Err(CniError::Unsupported(format!(
+            "CNI_ARGS asks for the address {ip}, which this version cannot give"
+        )));
+    }
     let request = ReserveRequest {
         key: key.clone(),
         netns: env.netns.display().to_string(),
         netns_cookie: cookie.to_owned(),
         pod: env.pod.clone(),
         mtu: conf.mtu,
-        mac: conf.mac.map(|mac| mac.to_string()),
+        mac: conf.mac.or(env.mac).map(|mac| mac.to_string()),
     };
     agent::with_patience(&conf.run_dir, conf.wait, |client| {
         client.post(ATTACHMENTS, &request)

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use roadbed_api::agent::{AttachmentKey, PodRef};
+use roadbed_hostnet::MacAddr;
 
 use crate::error::CniError;
 
@@ -67,6 +68,10 @@ pub struct Env {
     pub netns: PathBuf,
     /// The pod named by `CNI_ARGS`.
     pub pod: Option<PodRef>,
+    /// `MAC` of `CNI_ARGS`: how podman asks for one, where Kubernetes has the capability `mac`.
+    pub mac: Option<MacAddr>,
+    /// `IP` of `CNI_ARGS`: the address that podman asks for.
+    pub ip: Option<String>,
 }
 
 impl Env {
@@ -85,6 +90,8 @@ impl Env {
             ifname: String::new(),
             netns: PathBuf::new(),
             pod: None,
+            mac: None,
+            ip: None,
         };
         if command.of_attachment() {
             env.container_id = reader.required("CNI_CONTAINERID", command);
@@ -103,7 +110,7 @@ impl Env {
             }
         }
         if command == Command::Add {
-            env.pod = reader.pod();
+            reader.args(&mut env);
         }
         if reader.problems.is_empty() {
             Ok(env)
@@ -183,7 +190,7 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
     }
 
     /// `CNI_ARGS`: `KEY=VALUE;KEY=VALUE`. A key we do not know is an error unless `IgnoreUnknown` is set.
-    fn pod(&mut self) -> Option<PodRef> {
+    fn args(&mut self, env: &mut Env) {
         let args = self.optional("CNI_ARGS");
         let mut pod = PodRef::default();
         let mut unknown = Vec::new();
@@ -203,6 +210,14 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
                 "K8S_POD_NAME" => pod.name = value.to_owned(),
                 "K8S_POD_UID" => pod.uid = Some(value.to_owned()).filter(|uid| !uid.is_empty()),
                 "K8S_POD_INFRA_CONTAINER_ID" => {}
+                "MAC" => match value.parse::<MacAddr>() {
+                    Ok(mac) if mac.0[0] & 1 == 0 => env.mac = Some(mac),
+                    Ok(mac) => self
+                        .problems
+                        .push(format!("CNI_ARGS: MAC {mac} is a multicast address")),
+                    Err(error) => self.problems.push(format!("CNI_ARGS: MAC: {error}")),
+                },
+                "IP" => env.ip = Some(value.chars().take(64).collect()),
                 _ => unknown.push(key.chars().take(64).collect::<String>()),
             }
         }
@@ -212,7 +227,7 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
                 unknown.join(", ")
             ));
         }
-        (pod != PodRef::default()).then_some(pod)
+        env.pod = (pod != PodRef::default()).then_some(pod);
     }
 }
 
@@ -270,6 +285,14 @@ mod tests {
     }
 
     #[test]
+    fn what_podman_asks_for() {
+        let args = "IgnoreUnknown=1;K8S_POD_NAME=web;MAC=02:11:22:33:44:55;IP=10.244.0.9";
+        let env = read(&with(&[("CNI_ARGS", args)])).unwrap();
+        assert_eq!(env.mac, Some(MacAddr([2, 0x11, 0x22, 0x33, 0x44, 0x55])));
+        assert_eq!(env.ip.as_deref(), Some("10.244.0.9"));
+    }
+
+    #[test]
     fn everything_missing_is_reported_together() {
         check_refused(
             &[("CNI_COMMAND", "ADD")],
@@ -293,6 +316,10 @@ mod tests {
     #[test]
     fn illegal_values_are_named() {
         check_refused(
+            &with(&[("CNI_ARGS", "MAC=01:00:5e:00:00:01")]),
+            &["CNI_ARGS: MAC 01:00:5e:00:00:01 is a multicast address"],
+        );
+        check_refused(
             &with(&[
                 ("CNI_CONTAINERID", "../x"),
                 ("CNI_IFNAME", "eth/0"),
@@ -309,8 +336,8 @@ mod tests {
             &["CNI_IFNAME"],
         );
         check_refused(
-            &with(&[("CNI_ARGS", "IP=10.0.0.1;nonsense")]),
-            &["unknown IP", "\"nonsense\" is not KEY=VALUE"],
+            &with(&[("CNI_ARGS", "X=1;nonsense")]),
+            &["unknown X", "\"nonsense\" is not KEY=VALUE"],
         );
     }
 
