@@ -11,6 +11,8 @@ mod looking;
 mod ranges;
 #[path = "agent/refusals.rs"]
 mod refusals;
+#[path = "agent/spoofing.rs"]
+mod spoofing;
 #[path = "agent/survival.rs"]
 mod survival;
 
