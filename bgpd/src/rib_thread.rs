@@ -179,7 +179,8 @@ impl RibThread {
         let mut out = Vec::new();
         let (mut more, mut longest) = (false, Duration::ZERO);
         loop {
-            let first = (!more).then(|| self.wait(&mut queue, runtime));
+            let idle = !more && queue.is_empty() && !self.rib.tidy();
+            let first = idle.then(|| self.wait(&mut queue, runtime));
             let begun = Instant::now();
             match first {
                 Some(Wait::Message(message)) => self.take(message, &mut out),

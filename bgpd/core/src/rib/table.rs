@@ -144,6 +144,8 @@ pub(crate) struct Table {
     free: Vec<PrefixId>,
     index: Index<PrefixId>,
     hasher: FixedState,
+    /// How many prefixes came in, until somebody takes note of it.
+    pub(super) made: usize,
     /// Found last by [`Table::find_all`].
     last: PrefixId,
 }
@@ -155,6 +157,7 @@ impl Table {
             free: Vec::new(),
             index: Index::default(),
             hasher: FixedState::with_seed(seed),
+            made: 0,
             last: PrefixId(0),
         }
     }
@@ -196,6 +199,7 @@ impl Table {
             free.unwrap_or(PrefixId(entries.len() as u32)),
         );
         if new {
+            self.made += 1;
             let entry = Some(Entry {
                 prefix: *prefix,
                 paths: SmallVec::new(),

@@ -267,7 +267,7 @@ impl Rib {
         });
     }
 
-    /// Does one slice. True when more can be done now; false when all is done or waits for permits.
+    /// Does one slice. True when more can be done now; false when all is done, but for [`Rib::tidy`], or waits for permits.
     pub fn work(&mut self, out: &mut Vec<Output>) -> bool {
         if let Some(mut work) = self.work.pop_front()
             && self.slice(&mut work, out)
@@ -293,7 +293,7 @@ impl Rib {
     /// Handles an event and does all work that follows, without slices: for tests and simulations.
     pub fn settle(&mut self, now: u32, event: Event, out: &mut Vec<Output>) {
         self.handle(now, event, out);
-        while self.work(out) {}
+        while self.work(out) || self.tidy() {}
     }
 
     /// One slice of a cursor; whether it has more to do.
@@ -448,18 +448,29 @@ impl Rib {
             return true;
         }
         let more = self.groups.free_path_ids(state.key, slice);
-        self.forget_empty(table) || more
+        // Each new prefix clears away two that are gone: there are never more for long than there have been at once.
+        let at_least = 2 * std::mem::take(&mut state.table.made);
+        if at_least > 0 {
+            self.forget_empty(table, at_least);
+        }
+        more
     }
 
-    /// Forgets prefixes that have been without paths for longest, when there are too many; whether more is to be done.
-    fn forget_empty(&mut self, table: TableIndex) -> bool {
+    /// What can wait until nothing else is to be done: forgets some prefixes without paths. Whether there are more.
+    pub fn tidy(&mut self) -> bool {
+        (0..self.tables.len()).any(|table| self.forget_empty(table, SLICE as usize))
+    }
+
+    /// Forgets up to `max` prefixes, those that have been without paths for longest, when there are too many; whether
+    /// there are more.
+    fn forget_empty(&mut self, table: TableIndex, max: usize) -> bool {
         let state = &mut self.tables[table];
         let spare = MAX_EMPTY.max(state.table.len() / 4);
         let too_many = state.empty.len().saturating_sub(spare);
         if too_many == 0 || self.groups.any_behind(state.key) {
             return false;
         }
-        for id in state.empty.drain(..too_many.min(SLICE as usize)) {
+        for id in state.empty.drain(..too_many.min(max)) {
             let Some(entry) = state.table.get_mut(id) else {
                 continue;
             };
@@ -469,6 +480,6 @@ impl Rib {
                 self.groups.forget(state.key, id);
             }
         }
-        too_many > SLICE as usize
+        too_many > max
     }
 }

@@ -58,10 +58,11 @@ impl Groups {
                 *by_source.entry(announced.source).or_default() += 1;
                 assert!(announced.version <= group.version);
             }
-            let counted = group.by_source.iter().filter(|(_, count)| **count > 0);
+            let counted = (0..).map(PeerId).zip(&group.by_source);
+            let counted = counted.filter(|(_, count)| **count > 0);
             assert_eq!(
                 counted
-                    .map(|(peer, count)| (*peer, *count))
+                    .map(|(peer, count)| (peer, *count))
                     .collect::<BTreeMap<_, _>>(),
                 by_source
             );

@@ -19,7 +19,6 @@ mod sent;
 mod walk;
 
 use bgp_wire::{EncodeContext, Family};
-use hashbrown::HashMap;
 use ipnet::IpNet;
 
 use super::add_path::{Depth, PathSelection};
@@ -101,9 +100,9 @@ struct Group {
     populated: bool,
     /// The member whose walk goes on first.
     turn: usize,
-    /// NLRI announced, and of those how many from each source.
+    /// NLRI announced, and of those how many from each source, by the index of its id.
     count: u64,
-    by_source: HashMap<PeerId, u64>,
+    by_source: Vec<u64>,
 }
 
 /// All update groups of a RIB.
@@ -165,7 +164,7 @@ impl Groups {
             populated: false,
             turn: 0,
             count: 0,
-            by_source: HashMap::new(),
+            by_source: Vec::new(),
         };
         let free = self.slots.iter().position(Option::is_none);
         let index = free.unwrap_or(self.slots.len());
@@ -302,7 +301,7 @@ impl Groups {
             .iter()
             .flatten()
             .filter(|g| g.key.table.1 == family && g.members.iter().any(|m| m.peer == peer))
-            .map(|g| g.count - g.by_source.get(&peer).copied().unwrap_or(0))
+            .map(|g| g.count - g.by_source.get(peer.index()).copied().unwrap_or(0))
             .sum()
     }
 
@@ -369,7 +368,11 @@ impl Group {
             if announced.attrs == AttrId::NONE {
                 continue;
             }
-            let of_source = self.by_source.entry(announced.source).or_insert(0);
+            let source = announced.source.index();
+            if self.by_source.len() <= source {
+                self.by_source.resize(source + 1, 0);
+            }
+            let of_source = &mut self.by_source[source];
             if add {
                 self.count += 1;
                 *of_source += 1;
