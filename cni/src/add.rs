@@ -10,6 +10,7 @@ use roadbed_api::agent::{
 use roadbed_hostnet::{NetNs, Netlink};
 
 use crate::agent;
+use crate::compare::{Expected, differences};
 use crate::config::NetConf;
 use crate::env::Env;
 use crate::error::CniError;
@@ -17,7 +18,7 @@ use crate::log::Log;
 use crate::notes;
 use crate::result::CniResult;
 use crate::sysctls;
-use crate::wire::{Expected, Plan, Wiring, differences, unwire};
+use crate::wire::{Plan, Wiring, unwire};
 
 /// The agent answers a commit once the host routes are in the kernel; batches under load take a while.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -121,6 +122,7 @@ fn stands(plan: &Plan, host: &mut Netlink, pod: &NetNs) -> Result<bool, CniError
         host_mac: Some(plan.host_mac),
         pod_ifname: &plan.pod_ifname,
         pod_mac: Some(plan.pod_mac),
+        mtu: [Some(plan.mtu); 2],
         addresses: &addresses,
     };
     Ok(differences(&expected, host, pod)?.is_empty())

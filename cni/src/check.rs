@@ -4,10 +4,10 @@ use roadbed_api::names;
 use roadbed_hostnet::{MacAddr, Netlink};
 
 use crate::add::open_pod_netns;
-use crate::config::{NetConf, PrevResult};
+use crate::compare::{Expected, differences};
+use crate::config::{NetConf, PrevInterface, PrevResult};
 use crate::env::Env;
 use crate::error::CniError;
-use crate::wire::{Expected, differences};
 
 pub(crate) fn check(env: &Env, conf: &NetConf) -> Result<(), CniError> {
     let key = env.key(&conf.name);
@@ -16,13 +16,13 @@ pub(crate) fn check(env: &Env, conf: &NetConf) -> Result<(), CniError> {
     let prev = conf.prev_result.as_ref().unwrap_or(&none);
     let netns = env.netns.display().to_string();
     let host_ifname = names::host_ifname(&key);
-    let mac = |name: &str, sandbox: &str| -> Option<MacAddr> {
-        let found = prev
-            .interfaces
-            .iter()
-            .find(|i| i.name == name && i.sandbox == sandbox)?;
-        found.mac.parse().ok()
+    let end = |name: &str, sandbox: &str| {
+        let mut interfaces = prev.interfaces.iter();
+        interfaces.find(|i| i.name == name && i.sandbox == sandbox)
     };
+    let (near, far) = (end(&host_ifname, ""), end(&env.ifname, &netns));
+    let mac = |end: Option<&PrevInterface>| -> Option<MacAddr> { end?.mac.parse().ok() };
+    let mtu = |end: Option<&PrevInterface>| end?.mtu;
     let addresses: Vec<_> = prev
         .ips_of(&env.ifname, &netns)
         .map(|ip| (ip.address, ip.gateway))
@@ -30,9 +30,10 @@ pub(crate) fn check(env: &Env, conf: &NetConf) -> Result<(), CniError> {
     let expected = Expected {
         host_ifname: &host_ifname,
         alias: &names::ifalias(&key),
-        host_mac: mac(&host_ifname, ""),
+        host_mac: mac(near),
         pod_ifname: &env.ifname,
-        pod_mac: mac(&env.ifname, &netns),
+        pod_mac: mac(far),
+        mtu: [mtu(near), mtu(far)],
         addresses: &addresses,
     };
     let mut found = differences(&expected, &mut Netlink::open()?, &pod)?;

@@ -66,6 +66,9 @@ pub struct PrevInterface {
     /// Ethernet address, if the plugin gave one.
     #[serde(default)]
     pub mac: String,
+    /// MTU in bytes; told since 1.1.0.
+    #[serde(default)]
+    pub mtu: Option<u32>,
     /// Namespace path; empty for the host's.
     #[serde(default)]
     pub sandbox: String,

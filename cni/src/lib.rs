@@ -17,6 +17,7 @@
 mod add;
 mod agent;
 mod check;
+mod compare;
 mod config;
 mod del;
 mod env;

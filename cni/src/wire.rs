@@ -145,13 +145,13 @@ pub(crate) struct Wiring<'a> {
 }
 
 impl<'a> Wiring<'a> {
-    /// Wires the pod. What an earlier, interrupted attempt left under our mark is removed first.
+    /// Wires the pod. What an earlier, interrupted attempt left is removed first.
     pub(crate) fn build(
         plan: &Plan,
         host: &'a mut Netlink,
         pod: &NetNs,
     ) -> Result<Self, NetlinkError> {
-        host.link_delete_marked(LinkTarget::Name(&plan.host_ifname), &plan.alias)?;
+        delete_ours(host, &plan.host_ifname, &plan.alias, plan.host_mac)?;
         let created = host.veth_create(&VethSpec {
             name: &plan.host_ifname,
             mac: Some(plan.host_mac),
@@ -237,112 +237,11 @@ fn wire_pod_side(plan: &Plan) -> Result<(), NetlinkError> {
         .try_for_each(|(ip, _)| pod.addr_wait_local(*ip, SETTLE_TIMEOUT))
 }
 
-/// What is expected of a wired attachment; CHECK knows less than a repeated ADD.
-pub(crate) struct Expected<'a> {
-    pub(crate) host_ifname: &'a str,
-    pub(crate) alias: &'a str,
-    pub(crate) host_mac: Option<MacAddr>,
-    pub(crate) pod_ifname: &'a str,
-    pub(crate) pod_mac: Option<MacAddr>,
-    /// Address and gateway.
-    pub(crate) addresses: &'a [(IpNet, Option<IpAddr>)],
-}
-
-/// Compares the kernel with `expected`; every difference in words, none if all is well.
-pub(crate) fn differences(
-    expected: &Expected<'_>,
-    host: &mut Netlink,
-    pod: &NetNs,
-) -> Result<Vec<String>, NetlinkError> {
-    let mut found = Vec::new();
-    let host_link = host.link_by_name(expected.host_ifname)?;
-    compare_end(
-        "host interface",
-        expected.host_ifname,
-        host_link.as_ref(),
-        expected.host_mac,
-        &mut found,
-    );
-    if let Some(link) = host_link.filter(|link| link.alias.as_deref() != Some(expected.alias)) {
-        found.push(format!(
-            "host interface {} has alias {:?}, not {:?}",
-            link.name, link.alias, expected.alias
-        ));
-    }
-    let mut pod = Netlink::open_in(pod)?;
-    let pod_link = pod.link_by_name(expected.pod_ifname)?;
-    compare_end(
-        "interface",
-        expected.pod_ifname,
-        pod_link.as_ref(),
-        expected.pod_mac,
-        &mut found,
-    );
-    let Some(link) = pod_link else {
-        return Ok(found);
-    };
-    let addresses = pod.addrs(Some(link.ifindex))?;
-    let routes = pod.routes(roadbed_hostnet::RouteFilter {
-        ifindex: Some(link.ifindex),
-        ..Default::default()
-    })?;
-    let neighbours = pod.neighs(Some(link.ifindex))?;
-    for (net, gateway) in expected.addresses {
-        if !addresses
-            .iter()
-            .any(|address| address.net == *net && !address.dad_failed)
-        {
-            found.push(format!("address {net} is missing on {}", link.name));
-        }
-        let Some(gateway) = gateway else { continue };
-        let wanted = Route::default_via(*gateway, link.ifindex);
-        if !routes
-            .iter()
-            .any(|r| r.dst == wanted.dst && r.gateway == wanted.gateway)
-        {
-            found.push(format!(
-                "route {} via {gateway} is missing on {}",
-                wanted.dst, link.name
-            ));
-        }
-        let neighbour = neighbours.iter().find(|n| n.ip == *gateway && n.permanent);
-        if neighbour.is_none_or(|n| expected.host_mac.is_some() && n.mac != expected.host_mac) {
-            found.push(format!(
-                "the static neighbour {gateway} is missing or wrong on {}",
-                link.name
-            ));
-        }
-    }
-    Ok(found)
-}
-
-fn compare_end(
-    what: &str,
-    name: &str,
-    link: Option<&Link>,
-    mac: Option<MacAddr>,
-    found: &mut Vec<String>,
-) {
-    let Some(link) = link else {
-        return found.push(format!("{what} {name} is missing"));
-    };
-    if !link.up {
-        found.push(format!("{what} {name} is down"));
-    }
-    if let (Some(expected), actual) = (mac, link.mac)
-        && actual != Some(expected)
-    {
-        let actual = actual.map_or("none".to_owned(), |mac| mac.to_string());
-        found.push(format!(
-            "{what} {name} has address {actual}, not {expected}"
-        ));
-    }
-}
-
 /// Removes an attachment's link without the agent: found by its name, else by its alias; only ever one of ours.
 pub(crate) fn unwire(host: &mut Netlink, key: &AttachmentKey) -> Result<bool, NetlinkError> {
     let alias = names::ifalias(key);
-    match host.link_delete_marked(LinkTarget::Name(&names::host_ifname(key)), &alias) {
+    let mac = MacAddr(names::attachment_mac(key, 0));
+    match delete_ours(host, &names::host_ifname(key), &alias, mac) {
         Ok(true) => return Ok(true),
         // Renamed, or the name is somebody else's: the alias decides.
         Ok(false) | Err(NetlinkError::NotOurs { .. }) => {}
@@ -351,5 +250,31 @@ pub(crate) fn unwire(host: &mut Netlink, key: &AttachmentKey) -> Result<bool, Ne
     match host.link_by_alias(&alias)? {
         Some(link) => host.link_delete_marked(LinkTarget::Index(link.ifindex), &alias),
         None => Ok(false),
+    }
+}
+
+/// Deletes the host end of that name if it is this attachment's; `false` if there is none.
+///
+/// The kernel takes no alias in the message that creates a link. A plugin killed right after it leaves a link without one;
+/// name and Ethernet address, both made from the attachment's key, tell it from any other.
+fn delete_ours(
+    host: &mut Netlink,
+    name: &str,
+    alias: &str,
+    mac: MacAddr,
+) -> Result<bool, NetlinkError> {
+    let error = match host.link_delete_marked(LinkTarget::Name(name), alias) {
+        Err(error @ NetlinkError::NotOurs { .. }) => error,
+        other => return other,
+    };
+    let unmarked = |link: &Link| {
+        link.alias.is_none()
+            && link.kind.as_deref() == Some("veth")
+            && link.mac == Some(mac)
+            && !link.up
+    };
+    match host.link_by_name(name)?.filter(unmarked) {
+        Some(link) => host.link_delete(LinkTarget::Index(link.ifindex)),
+        None => Err(error),
     }
 }

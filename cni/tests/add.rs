@@ -9,11 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Node, Reply, healthy, key, mac, refuse, reservation};
-use ipnet::IpNet;
 use roadbed_api::agent::AttachmentState;
 use roadbed_api::names;
 use roadbed_hostnet::netns::run_in;
-use roadbed_hostnet::{LinkTarget, Route, RouteFilter, VethSpec, sysctl};
+use roadbed_hostnet::{LinkTarget, RouteFilter, VethSpec, sysctl};
 use serde_json::{Value, json};
 
 fn plain_veth<'a>(name: &'a str, peer_name: &'a str) -> VethSpec<'a> {
@@ -115,7 +114,7 @@ fn add_wires_both_ends_and_reports_them() {
 #[test]
 fn the_pod_talks_once_the_agent_has_done_its_part() {
     let node = Node::with_agent("talk");
-    node.call("ADD").check_ok();
+    node.add();
     let mut host = node.in_host();
     let near = host
         .link(LinkTarget::Name(&names::host_ifname(&key())))
@@ -124,12 +123,6 @@ fn the_pod_talks_once_the_agent_has_done_its_part() {
     for (pod, server) in [("10.244.0.5", "10.9.9.9"), ("fd00:244::5", "fd00:9::9")] {
         let (pod, server): (IpAddr, IpAddr) = (pod.parse().unwrap(), server.parse().unwrap());
         host.addr_add(near, server.into()).unwrap();
-        host.neigh_replace(near, pod, mac(1)).unwrap();
-        host.route_add(&Route {
-            protocol: 82,
-            ..Route::on_link(IpNet::from(pod), near)
-        })
-        .unwrap();
         host.addr_wait_local(server, Duration::from_secs(5))
             .unwrap();
         let receiver = run_in(node.host.ns(), || {
@@ -168,8 +161,7 @@ fn older_versions_get_their_own_spelling() {
 #[test]
 fn a_repeated_add_of_a_standing_attachment_changes_nothing() {
     let mut node = Node::with_agent("again");
-    let first = node.call("ADD");
-    first.check_ok();
+    let first = node.add();
     let before = node.in_host().links("").unwrap();
     node.start_agent(|request, _| match request {
         "POST /v1/attachments" => Reply::Json(200, json!(reservation(AttachmentState::Committed))),
@@ -177,7 +169,7 @@ fn a_repeated_add_of_a_standing_attachment_changes_nothing() {
     });
     let second = node.call("ADD");
     second.check_ok();
-    assert_eq!(first.json(), second.json());
+    assert_eq!(first, second.json());
     assert_eq!(node.in_host().links("").unwrap(), before);
     assert_eq!(node.seen().len(), 1, "no second commit: {:?}", node.seen());
 
@@ -187,7 +179,7 @@ fn a_repeated_add_of_a_standing_attachment_changes_nothing() {
         .unwrap();
     let third = node.call("ADD");
     third.check_ok();
-    assert_eq!(first.json(), third.json());
+    assert_eq!(first, third.json());
     assert_ne!(
         node.in_host().links("rb").unwrap()[0].ifindex,
         before[1].ifindex,
@@ -213,6 +205,24 @@ fn what_an_interrupted_add_left_is_replaced() {
         host.link(LinkTarget::Name(&name)).unwrap().mac,
         Some(mac(0))
     );
+}
+
+#[test]
+fn a_link_made_by_a_plugin_killed_before_it_could_mark_it_is_replaced() {
+    let node = Node::with_agent("unmarked");
+    let mut host = node.in_host();
+    let name = names::host_ifname(&key());
+    let unmarked = VethSpec {
+        mac: Some(mac(0)),
+        peer_mac: Some(mac(1)),
+        peer_ns: Some(node.pod.ns()),
+        ..plain_veth(&name, "eth0")
+    };
+    let first = host.veth_create(&unmarked).unwrap();
+    node.call("ADD").check_ok();
+    let made = host.link(LinkTarget::Name(&name)).unwrap();
+    assert_ne!(made.ifindex, first);
+    assert_eq!(made.alias, Some(names::ifalias(&key())));
 }
 
 #[test]

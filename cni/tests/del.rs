@@ -1,4 +1,4 @@
-//! DEL, CHECK, STATUS, GC and VERSION with the real binary, a real kernel and a scripted agent.
+//! DEL, GC and VERSION with the real binary, a real kernel and a scripted agent.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use common::{Node, Reply, healthy, key, mac, refuse};
 use roadbed_api::agent::AttachmentKey;
 use roadbed_api::names;
-use roadbed_hostnet::{LinkTarget, MacAddr, VethSpec};
+use roadbed_hostnet::{LinkTarget, VethSpec};
 use serde_json::{Value, json};
 
 #[test]
@@ -131,6 +131,37 @@ fn unwiring_alone_finds_a_renamed_link_and_spares_a_foreign_one() {
 }
 
 #[test]
+fn what_a_killed_plugin_could_not_mark_is_told_by_its_name_and_address() {
+    let check = |what: &str, change: fn(&mut VethSpec<'_>), up: bool, ours: bool| {
+        let node = Node::new(what);
+        let mut host = node.in_host();
+        let name = names::host_ifname(&key());
+        let mut spec = VethSpec {
+            name: &name,
+            mac: Some(mac(0)),
+            peer_name: "other",
+            peer_mac: None,
+            peer_ns: None,
+            mtu: None,
+        };
+        change(&mut spec);
+        let index = host.veth_create(&spec).unwrap();
+        host.link_set_up(LinkTarget::Index(index), up).unwrap();
+        node.call("DEL").check_ok();
+        assert_eq!(host.link_by_index(index).unwrap().is_none(), ours, "{what}");
+    };
+    check("unmarked", |_| {}, false, true);
+    check("othermac", |spec| spec.mac = Some(mac(1)), false, false);
+    check(
+        "othername",
+        |spec| spec.name = "rb0000000000ff",
+        false,
+        false,
+    );
+    check("inuse", |_| {}, true, false);
+}
+
+#[test]
 fn del_succeeds_where_no_agent_ever_ran() {
     let node = Node::new("never");
     let conf =
@@ -139,140 +170,6 @@ fn del_succeeds_where_no_agent_ever_ran() {
     assert!(!node.run_dir.path().join("missing").exists());
     node.run("DEL", "garbage", &[])
         .check_error(6, &["not a JSON object"]);
-}
-
-/// The configuration CHECK gets: ADD's, with its result.
-fn check_conf(node: &Node, result: &Value) -> String {
-    node.conf_with(json!({"prevResult": result})).to_string()
-}
-
-#[test]
-fn check_is_silent_when_all_is_well_and_asks_nobody() {
-    let mut node = Node::with_agent("checkok");
-    let conf = check_conf(&node, &node.call("ADD").json());
-    node.stop_agent();
-    let output = node.run("CHECK", &conf, &[]);
-    output.check_ok();
-    assert_eq!(output.stdout, "");
-}
-
-fn check_broken(what: &str, expected: &[&str], damage: impl Fn(&Node)) {
-    let node = Node::with_agent(what);
-    let conf = check_conf(&node, &node.call("ADD").json());
-    damage(&node);
-    node.run("CHECK", &conf, &[]).check_error(110, expected);
-}
-
-#[test]
-fn check_names_everything_that_differs() {
-    let pod_index = |node: &Node| {
-        node.in_pod()
-            .link(LinkTarget::Name("eth0"))
-            .unwrap()
-            .ifindex
-    };
-    let host_index = |node: &Node| node.in_host().links("rb").unwrap()[0].ifindex;
-    check_broken(
-        "ckaddr",
-        &["address fd00:244::5/128 is missing on eth0"],
-        |node| {
-            assert!(
-                node.in_pod()
-                    .addr_del(pod_index(node), "fd00:244::5/128".parse().unwrap())
-                    .unwrap()
-            );
-        },
-    );
-    check_broken(
-        "ckroute",
-        &["route 0.0.0.0/0 via 169.254.1.1 is missing on eth0"],
-        |node| {
-            let route = roadbed_hostnet::Route::default_via(
-                "169.254.1.1".parse().unwrap(),
-                pod_index(node),
-            );
-            assert!(node.in_pod().route_del(&route).unwrap());
-        },
-    );
-    check_broken(
-        "ckneigh",
-        &["static neighbour fe80::1 is missing or wrong"],
-        |node| {
-            node.in_pod()
-                .neigh_replace(pod_index(node), "fe80::1".parse().unwrap(), mac(1))
-                .unwrap();
-        },
-    );
-    check_broken("ckmac", &["has address 02:00:00:00:00:09, not"], |node| {
-        let target = LinkTarget::Index(host_index(node));
-        node.in_host()
-            .link_set_mac(target, MacAddr([2, 0, 0, 0, 0, 9]))
-            .unwrap();
-    });
-    check_broken("ckalias", &["has alias Some(\"mine\")"], |node| {
-        node.in_host()
-            .link_set_alias(LinkTarget::Index(host_index(node)), "mine")
-            .unwrap();
-    });
-    let host = names::host_ifname(&key());
-    check_broken(
-        "ckdown",
-        &[&format!("host interface {host} is down")],
-        |node| {
-            node.in_host()
-                .link_set_up(LinkTarget::Index(host_index(node)), false)
-                .unwrap();
-        },
-    );
-    check_broken(
-        "ckgone",
-        &[
-            &format!("host interface {host} is missing"),
-            "; interface eth0 is missing",
-        ],
-        |node| {
-            assert!(
-                node.in_host()
-                    .link_delete(LinkTarget::Index(host_index(node)))
-                    .unwrap()
-            );
-        },
-    );
-}
-
-#[test]
-fn check_needs_its_result_and_its_namespace() {
-    let node = Node::with_agent("ckneeds");
-    let result = node.call("ADD").json();
-    node.call("CHECK")
-        .check_error(7, &["prevResult is missing"]);
-    node.run("CHECK", &check_conf(&node, &json!({})), &[])
-        .check_error(110, &["prevResult has no address on eth0"]);
-    let gone = [("CNI_NETNS", "/run/netns/rbt-gone")];
-    node.run("CHECK", &check_conf(&node, &result), &gone)
-        .check_error(4, &["CNI_NETNS", "rbt-gone"]);
-    let old = node.conf_with(json!({"cniVersion": "0.3.1", "prevResult": result}));
-    node.run("CHECK", &old.to_string(), &[])
-        .check_error(1, &["0.3.1 does not know this command"]);
-}
-
-#[test]
-fn status_is_the_agents_readiness() {
-    let mut node = Node::with_agent("status");
-    let output = node.call("STATUS");
-    output.check_ok();
-    assert_eq!(output.stdout, "");
-    node.start_agent(|_, _| {
-        Reply::Json(
-            503,
-            json!({"ok": false, "waitingFor": ["no block is confirmed"]}),
-        )
-    });
-    node.call("STATUS")
-        .check_error(50, &["not ready", "no block is confirmed"]);
-    node.stop_agent();
-    node.call("STATUS")
-        .check_error(50, &["is roadbed-agent running", "agent.sock"]);
 }
 
 fn attachment(network: &str, container_id: &str) -> Value {

@@ -5,6 +5,14 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+#[path = "cni/chain.rs"]
+mod chain;
+#[path = "cni/check.rs"]
+mod check;
+#[path = "cni/identity.rs"]
+mod identity;
+#[path = "cni/restarts.rs"]
+mod restarts;
 #[path = "cni/spec.rs"]
 mod spec;
 
@@ -212,10 +220,20 @@ fn without_an_agent_add_waits_and_del_does_not_need_it() {
         &["/run/roadbed/agent.sock", "roadbed-agent"],
     );
     assert_eq!(site.run(N1, "ip -o link").unwrap(), before);
-    let (code, message) = plugin(site, N1, &late.call("STATUS"))
+    // STATUS allows for an upgrade, and no more than that.
+    let status = || plugin(site, N1, &late.call("STATUS")).unwrap();
+    assert!(status().ok);
+    let mark = site.path(N1, "/run/roadbed/ready").unwrap();
+    let last: u64 = std::fs::read_to_string(&mark)
         .unwrap()
-        .error()
+        .trim()
+        .parse()
         .unwrap();
+    std::fs::write(&mark, (last - 80).to_string()).unwrap();
+    let (code, message) = status().error().unwrap();
+    assert_eq!(code, 50, "{message}");
+    std::fs::remove_file(&mark).unwrap();
+    let (code, message) = status().error().unwrap();
     assert_eq!(code, 50, "{message}");
 
     // DEL unwires by itself and leaves a note.

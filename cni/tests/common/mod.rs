@@ -13,10 +13,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use roadbed_api::agent::{AttachmentKey, AttachmentState, Reservation};
 use roadbed_api::names;
 use roadbed_hostnet::netns::run_in;
-use roadbed_hostnet::{MacAddr, NamedNetNs, Netlink};
+use roadbed_hostnet::{LinkTarget, MacAddr, NamedNetNs, Netlink, Route};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -242,6 +243,27 @@ impl Node {
 
     pub(crate) fn call(&self, command: &str) -> Output {
         self.run(command, &self.conf().to_string(), &[])
+    }
+
+    /// What the agent does between commit and its answer.
+    pub(crate) fn wire_host_end(&self) {
+        let mut host = self.in_host();
+        let name = names::host_ifname(&key());
+        let near = host.link(LinkTarget::Name(&name)).unwrap().ifindex;
+        for address in reservation(AttachmentState::Committed).addresses {
+            host.neigh_replace(near, address, mac(1)).unwrap();
+            let route = Route::on_link(IpNet::from(address), near);
+            let protocol = names::ROUTE_PROTOCOL;
+            host.route_add(&Route { protocol, ..route }).unwrap();
+        }
+    }
+
+    /// ADD, and what the agent does of it.
+    pub(crate) fn add(&self) -> Value {
+        let output = self.call("ADD");
+        output.check_ok();
+        self.wire_host_end();
+        output.json()
     }
 
     /// Neither namespace has anything but its loopback.
