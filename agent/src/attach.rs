@@ -22,6 +22,7 @@ use crate::blocks::{BlockView, Blocks};
 use crate::config::AgentConfig;
 use crate::kernel;
 use crate::ledger::{LedgerGone, LedgerHandle};
+use crate::unwire::{self, UnwireError, Unwirer};
 
 /// Metric of pod routes: before anything learned.
 const METRIC: u32 = 0;
@@ -41,6 +42,7 @@ pub struct Attachments {
     mtu_fixed: bool,
     /// Where plugins leave notes about what they unwired alone.
     notes: PathBuf,
+    unwirer: Unwirer,
     busy: Busy,
     /// Held shared by what changes one attachment, alone by the audit: it must not take back the route of an address
     /// that it has just freed and somebody else has just got.
@@ -76,6 +78,7 @@ impl Attachments {
             mtu: Arc::new(AtomicU32::new(config.mtu.unwrap_or(kernel::DEFAULT_MTU))),
             mtu_fixed: config.mtu.is_some(),
             notes: config.run_dir.join(NOTES_DIR),
+            unwirer: unwire::start(),
             busy: Busy::default(),
             audit: Arc::default(),
         }
@@ -206,20 +209,17 @@ impl Attachments {
     /// # Errors
     /// A fault below; the addresses stay reserved then.
     pub async fn release(&self, key: AttachmentKey) -> Result<Released, ApiError> {
+        let coming = self.unwirer.coming();
         let _audit = self.audit.read().await;
         let _busy = self.busy.lock(&key).await;
         let row = self.ledger.get(key.clone()).await.map_err(gone)?;
         let existed = match &row {
             Some(row) => {
-                self.unwire(row).await?;
+                self.withdraw(row).await?;
+                coming.unwire(key.clone()).await.map_err(unwire_error)?;
                 true
             }
-            None => {
-                let key = key.clone();
-                blocking(move || kernel::unwire(&key))
-                    .await?
-                    .map_err(kernel_error)?
-            }
+            None => coming.unwire(key.clone()).await.map_err(unwire_error)?,
         };
         if row.is_some() {
             self.ledger
@@ -320,11 +320,8 @@ impl Attachments {
 
     async fn unwire(&self, row: &Row) -> Result<(), ApiError> {
         self.withdraw(row).await?;
-        let key = row.key.clone();
-        blocking(move || kernel::unwire(&key))
-            .await?
-            .map_err(kernel_error)?;
-        Ok(())
+        let unwired = self.unwirer.coming().unwire(row.key.clone()).await;
+        unwired.map(drop).map_err(unwire_error)
     }
 
     async fn withdraw(&self, row: &Row) -> Result<(), ApiError> {
@@ -390,6 +387,14 @@ fn reserve_error(error: &ReserveError, view: &BlockView) -> ApiError {
         ReserveError::PoolFull { family, .. } if view.may_grow(*family) => ErrorCode::NotReady,
         ReserveError::PoolFull { .. } => ErrorCode::PoolFull,
         ReserveError::Ledger(_) => ErrorCode::Internal,
+    };
+    ApiError::new(code, error.to_string())
+}
+
+fn unwire_error(error: UnwireError) -> ApiError {
+    let code = match error {
+        UnwireError::Gone => ErrorCode::Internal,
+        UnwireError::Kernel(_) => ErrorCode::Kernel,
     };
     ApiError::new(code, error.to_string())
 }

@@ -102,12 +102,20 @@ pub fn wire_host_end(row: &Row, ifindex: u32, pod_mac: MacAddr) -> Result<(), Ne
     Ok(())
 }
 
-/// Deletes the host end of an attachment, and with it the pod's; whether there was one.
+/// Deletes host ends of attachments, and with them the pods' ends; whether there was one, or why it is still there, in the order
+/// of the keys.
 ///
 /// # Errors
-/// A link of that name is not ours, or the kernel refuses.
-pub fn unwire(key: &AttachmentKey) -> Result<bool, NetlinkError> {
+/// When the kernel cannot be asked at all.
+pub fn unwire(keys: &[AttachmentKey]) -> Result<Vec<Result<bool, NetlinkError>>, NetlinkError> {
     let mut netlink = Netlink::open()?;
+    match keys {
+        [key] => Ok(vec![unwire_one(&mut netlink, key)]),
+        _ => unwire_many(&mut netlink, keys),
+    }
+}
+
+fn unwire_one(netlink: &mut Netlink, key: &AttachmentKey) -> Result<bool, NetlinkError> {
     let mark = ifalias(key);
     let ours = |link: &Link| link.alias.as_deref() == Some(mark.as_str());
     // Under its name, as a rule; somebody may have renamed it, and somebody else's link may have its name.
@@ -119,6 +127,30 @@ pub fn unwire(key: &AttachmentKey) -> Result<bool, NetlinkError> {
         Some(link) => netlink.link_delete_marked(LinkTarget::Index(link.ifindex), &mark),
         None => Ok(false),
     }
+}
+
+fn unwire_many(
+    netlink: &mut Netlink,
+    keys: &[AttachmentKey],
+) -> Result<Vec<Result<bool, NetlinkError>>, NetlinkError> {
+    let listed = netlink.links("")?;
+    let by_mark: BTreeMap<&str, u32> = listed
+        .iter()
+        .filter_map(|link| Some((link.alias.as_deref()?, link.ifindex)))
+        .collect();
+    let marks: Vec<String> = keys.iter().map(ifalias).collect();
+    let found = |mark: &String| by_mark.get(mark.as_str()).copied();
+    let there: Vec<(u32, &str)> = marks
+        .iter()
+        .filter_map(|mark| Some((found(mark)?, mark.as_str())))
+        .collect();
+    let mut deleted = netlink.links_delete_marked(&there).into_iter();
+    // Answers came for those that were there, in their order.
+    let answer = |mark| match found(mark) {
+        Some(_) => deleted.next().unwrap_or(Ok(false)),
+        None => Ok(false),
+    };
+    Ok(marks.iter().map(answer).collect())
 }
 
 /// Identifies the boot: what the run directory holds counts within one.

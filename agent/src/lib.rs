@@ -28,3 +28,4 @@ pub mod resources;
 pub mod run_dir;
 pub mod snapshot;
 pub mod sync;
+pub mod unwire;

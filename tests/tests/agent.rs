@@ -5,6 +5,8 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+#[path = "agent/deleting.rs"]
+mod deleting;
 #[path = "agent/looking.rs"]
 mod looking;
 #[path = "agent/ranges.rs"]

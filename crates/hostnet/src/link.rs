@@ -27,6 +27,7 @@ const IFLA_LINK: u16 = 5;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
+const IFLA_GROUP: u16 = 27;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 const IF_OPER_UP: u8 = 6;
@@ -54,6 +55,8 @@ pub struct Link {
     pub peer_netnsid: Option<i32>,
     /// Driver kind ("veth", "bridge", "vxlan" …); `None` for physical links and loopback.
     pub kind: Option<String>,
+    /// Group (IFLA_GROUP); 0 unless somebody chose one.
+    pub group: u32,
 }
 
 /// Says which link a call means.
@@ -321,6 +324,7 @@ fn decode_link((kind, payload): &Answer) -> Option<Link> {
         peer_ifindex: None,
         peer_netnsid: None,
         kind: None,
+        group: 0,
     };
     for (kind, value) in Attributes(payload.get(IFINFOMSG_LEN..)?) {
         match kind {
@@ -328,6 +332,7 @@ fn decode_link((kind, payload): &Answer) -> Option<Link> {
             IFLA_IFALIAS => link.alias = Some(text(value)).filter(|alias| !alias.is_empty()),
             IFLA_ADDRESS => link.mac = MacAddr::from_slice(value),
             IFLA_MTU => link.mtu = u32_at(value, 0)?,
+            IFLA_GROUP => link.group = u32_at(value, 0)?,
             IFLA_OPERSTATE => link.running = value.first() == Some(&IF_OPER_UP),
             IFLA_LINK => link.peer_ifindex = u32_at(value, 0).filter(|index| *index != 0),
             IFLA_LINK_NETNSID => link.peer_netnsid = u32_at(value, 0).map(|id| id as i32),

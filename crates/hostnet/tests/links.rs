@@ -255,3 +255,73 @@ fn missing_links_are_named() {
         "{error}"
     );
 }
+
+/// Ten marked veths in a namespace of their own, with their peers elsewhere.
+fn ten(what: &str) -> (common::Pair, Vec<(u32, String)>) {
+    let mut pair = Pair::new(what);
+    let make = |i: u32, pair: &mut common::Pair| {
+        let (name, peer_name) = (format!("ten{i}"), format!("peer{i}"));
+        let spec = VethSpec {
+            name: &name,
+            mac: None,
+            peer_name: &peer_name,
+            peer_mac: None,
+            peer_ns: Some(pair.ns_b.ns()),
+            mtu: None,
+        };
+        let index = pair.a.veth_create(&spec).unwrap();
+        let mark = format!("mark {i}");
+        pair.a
+            .link_set_alias(LinkTarget::Index(index), &mark)
+            .unwrap();
+        (index, mark)
+    };
+    let made = (0..10).map(|i| make(i, &mut pair)).collect();
+    (pair, made)
+}
+
+fn marked(made: &[(u32, String)]) -> Vec<(u32, &str)> {
+    made.iter().map(|(i, mark)| (*i, mark.as_str())).collect()
+}
+
+#[test]
+fn many_links_go_at_once_and_no_other() {
+    let (mut pair, made) = ten("group");
+    let answers = pair.a.links_delete_marked(&marked(&made[1..]));
+    assert!(answers.into_iter().all(|answer| answer.unwrap()));
+    let left: Vec<String> = pair
+        .a
+        .links("")
+        .unwrap()
+        .into_iter()
+        .map(|l| l.name)
+        .collect();
+    assert_eq!(left, ["lo", "a", "ten0"]);
+    assert!(pair.a.links("").unwrap().iter().all(|l| l.group == 0));
+}
+
+#[test]
+fn one_of_many_that_is_missing_or_not_ours_is_named_and_the_others_go() {
+    let (mut pair, mut made) = ten("groupf");
+    assert!(pair.a.link_delete(LinkTarget::Index(made[3].0)).unwrap());
+    made[5].1 = "another mark".into();
+    let answers = pair.a.links_delete_marked(&marked(&made));
+    for (i, answer) in answers.into_iter().enumerate() {
+        match i {
+            3 => assert!(!answer.unwrap()),
+            5 => assert!(
+                matches!(answer, Err(NetlinkError::NotOurs { .. })),
+                "{answer:?}"
+            ),
+            _ => assert!(answer.unwrap()),
+        }
+    }
+    let left: Vec<String> = pair
+        .a
+        .links("")
+        .unwrap()
+        .into_iter()
+        .map(|l| l.name)
+        .collect();
+    assert_eq!(left, ["lo", "a", "ten5"]);
+}
