@@ -3,7 +3,11 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use roadbed_hostnet::{Link, MacAddr, Neighbour, NetNs, Netlink, NetlinkError, Route, RouteFilter};
+use roadbed_hostnet::{
+    Link, MacAddr, Neighbour, NetNs, Netlink, NetlinkError, Route, RouteFilter, SourceRule,
+};
+
+use crate::wire::further_table;
 
 /// What is expected of a wired attachment; CHECK knows less than a repeated ADD.
 pub(crate) struct Expected<'a> {
@@ -122,7 +126,18 @@ fn compare_pod_side(
         ..RouteFilter::default()
     })?;
     let neighbours = pod.neighs(Some(link.ifindex))?;
+    let table = further_table(link.ifindex);
+    let further = routes.iter().any(|route| route.table == table);
+    let rules = if further { pod.rules()? } else { Vec::new() };
     for (net, gateway) in expected.addresses {
+        let ruled = |rule: &SourceRule| rule.from == net.addr() && rule.table == table;
+        if further && !rules.iter().any(ruled) {
+            found.push(format!(
+                "the rule that what is from {} takes {} is missing",
+                net.addr(),
+                link.name
+            ));
+        }
         if !addresses
             .iter()
             .any(|address| address.net == *net && !address.dad_failed)

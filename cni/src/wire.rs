@@ -12,8 +12,8 @@ use roadbed_api::agent::{AttachmentKey, Reservation};
 use roadbed_api::names;
 use roadbed_hostnet::netns::run_in;
 use roadbed_hostnet::{
-    AddrGenMode, Link, LinkTarget, MacAddr, NetNs, Netlink, NetlinkError, Route, VethSpec,
-    check_ifname, sysctl,
+    AddrGenMode, Link, LinkTarget, MacAddr, NetNs, Netlink, NetlinkError, Route, SourceRule,
+    TABLE_MAIN, VethSpec, check_ifname, sysctl,
 };
 
 use crate::error::CniError;
@@ -22,6 +22,11 @@ use crate::result::{CniResult, Interface, IpConfig, RouteConfig};
 /// The kernel brings up carrier and IPv6 addresses in the background: milliseconds, more on a node that starts a hundred
 /// pods at once.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Tables of further interfaces of a pod begin here; beyond those that distributions name.
+const FURTHER_TABLES: u32 = 82_000;
+/// Place of the rules that lead to them.
+const FURTHER_PRIORITY: u32 = 820;
 
 /// A reservation whose every part was checked.
 #[derive(Debug)]
@@ -225,16 +230,70 @@ fn wire_pod_side(plan: &Plan) -> Result<(), NetlinkError> {
     for (ip, gateway) in &plan.addresses {
         pod.addr_add(link.ifindex, IpNet::from(*ip))?;
         pod.neigh_replace(link.ifindex, *gateway, plan.host_mac)?;
-        if gateway.is_ipv4() {
-            pod.route_add(&Route::on_link(IpNet::from(*gateway), link.ifindex))?;
+        match add_routes(&mut pod, *gateway, link.ifindex, None, TABLE_MAIN) {
+            Err(error) if error.is_exists() => {
+                add_further_routes(&mut pod, *ip, *gateway, link.ifindex)?;
+            }
+            added => added?,
         }
-        pod.route_add(&Route::default_via(*gateway, link.ifindex))?;
     }
     // ADD returns when it is true: whoever answers it may send at once.
     pod.link_wait_running(LinkTarget::Index(link.ifindex), SETTLE_TIMEOUT)?;
     plan.addresses
         .iter()
         .try_for_each(|(ip, _)| pod.addr_wait_local(*ip, SETTLE_TIMEOUT))
+}
+
+fn add_routes(
+    pod: &mut Netlink,
+    gateway: IpAddr,
+    ifindex: u32,
+    metric: Option<u32>,
+    table: u32,
+) -> Result<(), NetlinkError> {
+    let on_link = Route::on_link(IpNet::from(gateway), ifindex);
+    let default = Route::default_via(gateway, ifindex);
+    // IPv6 gateways are link-local: the kernel knows their way.
+    let on_link = gateway.is_ipv4().then_some(on_link);
+    on_link.into_iter().chain([default]).try_for_each(|route| {
+        pod.route_add(&Route {
+            metric,
+            table,
+            ..route
+        })
+    })
+}
+
+/// The pod has a default route of another interface already, which stays its first choice. What is sent from this one's
+/// address leaves by this one all the same: the host takes it from nowhere else.
+fn add_further_routes(
+    pod: &mut Netlink,
+    ip: IpAddr,
+    gateway: IpAddr,
+    ifindex: u32,
+) -> Result<(), NetlinkError> {
+    let table = further_table(ifindex);
+    add_routes(pod, gateway, ifindex, None, table)?;
+    match add_routes(pod, gateway, ifindex, Some(table), TABLE_MAIN) {
+        // The first refusal may have come after the first of two routes was made.
+        Err(error) if !error.is_exists() => return Err(error),
+        _ => {}
+    }
+    let rule = SourceRule {
+        from: ip,
+        table,
+        priority: FURTHER_PRIORITY,
+    };
+    match pod.rule_add(&rule) {
+        // Left by an earlier interface of that index.
+        Err(error) if !error.is_exists() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Routing table of a pod's further interface, and the metric of its routes in the main table.
+pub(crate) fn further_table(ifindex: u32) -> u32 {
+    FURTHER_TABLES.saturating_add(ifindex)
 }
 
 /// Removes an attachment's link without the agent: found by its name, else by its alias; only ever one of ours.

@@ -1,7 +1,7 @@
 //! What an attachment is told apart by: network, container, interface, and the namespace that it was made in.
 
 use roadbed_tests::bench::Bench;
-use roadbed_tests::cni::{Container, NetworkList, Runtime};
+use roadbed_tests::cni::{Container, NetworkList, Runtime, refusal};
 use roadbed_tests::pod::{NETWORK, Pod, network};
 use serde_json::{Value, json};
 
@@ -73,6 +73,41 @@ fn an_old_id_with_a_new_namespace_is_wired_anew() {
     let result = runtime.add(&list(NETWORK), &moved).unwrap();
     check_reached(&bench, &result);
     assert_eq!(wired(&bench.site), (1, 2, 1));
+}
+
+#[test]
+fn interfaces_and_networks_of_one_pod_live_apart() {
+    let bench = Bench::solo().unwrap();
+    let site = &bench.site;
+    let (_pod, first) = pod(&bench, "web");
+    let second = first.clone().interface("net1");
+    let mut runtime = Runtime::new(site, N1);
+    let (pods, storage) = (list(NETWORK), list("storage"));
+    let one = runtime.add(&pods, &first).unwrap();
+    let two = runtime.add(&storage, &second).unwrap();
+    assert_ne!(one["ips"][0]["address"], two["ips"][0]["address"]);
+    assert_eq!(wired(site), (2, 4, 2));
+    runtime.check(&pods, &first).unwrap();
+    runtime.check(&storage, &second).unwrap();
+    check_reached(&bench, &one);
+    check_reached(&bench, &two);
+    // What the pod begins by itself leaves by the first.
+    let way = site.run(N1, "ip -n web route get 10.255.0.11").unwrap();
+    assert!(way.contains("dev eth0"), "{way}");
+    site.run(N1, "ip -n web rule del priority 820").unwrap();
+    let found = refusal(runtime.check(&storage, &second)).unwrap();
+    assert!(found.message.contains("the rule"), "{found}");
+
+    // GC of one network spares the other's attachments.
+    runtime.forget(&storage, &second);
+    runtime.gc(&pods).unwrap();
+    assert_eq!(wired(site), (2, 4, 2));
+    runtime.check(&pods, &first).unwrap();
+    runtime.gc(&storage).unwrap();
+    assert_eq!(wired(site), (1, 2, 1));
+    runtime.check(&pods, &first).unwrap();
+    runtime.del(&pods, &first).unwrap();
+    assert_eq!(wired(site), (0, 0, 0));
 }
 
 #[test]
