@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use roadbed_api::agent::AttachmentKey;
-use roadbed_api::names::{HOST_IFNAME_PREFIX, ROUTE_PROTOCOL, host_ifname, ifalias, parse_ifalias};
+use roadbed_api::names::{
+    HOST_IFNAME_PREFIX, ROUTE_PROTOCOL, attachment_mac, host_ifname, ifalias, parse_ifalias,
+};
 use roadbed_hostnet::{
     Ipv4Conf, Link, LinkTarget, MacAddr, Netlink, NetlinkError, RouteFilter, TABLE_MAIN,
 };
@@ -115,13 +117,27 @@ pub fn unwire(keys: &[AttachmentKey]) -> Result<Vec<Result<bool, NetlinkError>>,
     }
 }
 
+/// Whether a plugin made this link for that attachment and was killed before it could mark it: the kernel takes no alias in
+/// the creating message. Name and Ethernet address are both made from the key.
+fn is_unmarked(link: &Link, key: &AttachmentKey) -> bool {
+    link.alias.is_none()
+        && !link.up
+        && link.kind.as_deref() == Some("veth")
+        && link.name == host_ifname(key)
+        && link.mac == Some(MacAddr(attachment_mac(key, 0)))
+}
+
 fn unwire_one(netlink: &mut Netlink, key: &AttachmentKey) -> Result<bool, NetlinkError> {
     let mark = ifalias(key);
     let ours = |link: &Link| link.alias.as_deref() == Some(mark.as_str());
     // Under its name, as a rule; somebody may have renamed it, and somebody else's link may have its name.
-    let link = match netlink.link_by_name(&host_ifname(key))?.filter(ours) {
-        Some(link) => Some(link),
-        None => netlink.link_by_alias(&mark)?,
+    let link = match netlink.link_by_name(&host_ifname(key))? {
+        Some(link) if ours(&link) => Some(link),
+        Some(link) if is_unmarked(&link, key) => {
+            netlink.link_set_alias(LinkTarget::Index(link.ifindex), &mark)?;
+            Some(link)
+        }
+        _ => netlink.link_by_alias(&mark)?,
     };
     match link {
         Some(link) => netlink.link_delete_marked(LinkTarget::Index(link.ifindex), &mark),
@@ -134,11 +150,18 @@ fn unwire_many(
     keys: &[AttachmentKey],
 ) -> Result<Vec<Result<bool, NetlinkError>>, NetlinkError> {
     let listed = netlink.links("")?;
-    let by_mark: BTreeMap<&str, u32> = listed
+    let marks: Vec<String> = keys.iter().map(ifalias).collect();
+    let mut by_mark: BTreeMap<&str, u32> = listed
         .iter()
         .filter_map(|link| Some((link.alias.as_deref()?, link.ifindex)))
         .collect();
-    let marks: Vec<String> = keys.iter().map(ifalias).collect();
+    for link in listed.iter().filter(|link| link.alias.is_none()) {
+        let index = LinkTarget::Index(link.ifindex);
+        if let Some(place) = keys.iter().position(|key| is_unmarked(link, key)) {
+            netlink.link_set_alias(index, &marks[place])?;
+            by_mark.insert(&marks[place], link.ifindex);
+        }
+    }
     let found = |mark: &String| by_mark.get(mark.as_str()).copied();
     let there: Vec<(u32, &str)> = marks
         .iter()

@@ -11,6 +11,8 @@ mod chain;
 mod check;
 #[path = "cni/identity.rs"]
 mod identity;
+#[path = "cni/kill.rs"]
+mod kill;
 #[path = "cni/restarts.rs"]
 mod restarts;
 #[path = "cni/spec.rs"]

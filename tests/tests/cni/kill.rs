@@ -1,0 +1,111 @@
+//! The plugin killed before each of its messages to kernel and agent in turn.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use roadbed_tests::bench::Bench;
+use roadbed_tests::cni::{Container, NetworkList, Runtime};
+use roadbed_tests::pod::{NETWORK, Pod, network};
+use roadbed_tests::site::Site;
+
+use super::{N1, in_use, wired};
+
+/// More messages than an ADD sends from one thread.
+const MESSAGES: usize = 64;
+
+/// ADD with SIGKILL before the `nth` message of any of its threads; whether it lived.
+fn add_killed(site: &Site, pod: &Pod, nth: usize) -> bool {
+    let call = pod.call("ADD");
+    let inject = format!("inject=sendto:signal=KILL:when={nth}");
+    let argv = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        &inject,
+        "/usr/local/bin/roadbed",
+    ];
+    let mut child = site
+        .lab()
+        .command(N1, &argv)
+        .unwrap()
+        .env("CNI_COMMAND", "ADD")
+        .env("CNI_CONTAINERID", &call.container_id)
+        .env("CNI_NETNS", &call.netns)
+        .env("CNI_IFNAME", "eth0")
+        .env("CNI_ARGS", &call.args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It may be dead by now.
+    let _ = child.stdin.take().unwrap().write_all(&call.stdin);
+    child.wait().unwrap().success()
+}
+
+#[test]
+fn killed_anywhere_it_leaves_what_del_and_add_can_deal_with() {
+    let bench = Bench::solo().unwrap();
+    let site = &bench.site;
+    let list = NetworkList::new("1.1.0", NETWORK, vec![network()]);
+    let mut runtime = Runtime::new(site, N1);
+    let mut survived = false;
+    let mut unmarked = 0;
+    for nth in 1..=MESSAGES {
+        let pod = Pod::new(N1, &format!("p{nth}"));
+        let container = Container::pod(&pod.name);
+        pod.make(site).unwrap();
+        survived = add_killed(site, &pod, nth);
+        let link = format!("ip -o link show {}", pod.host_ifname());
+        if let Ok(link) = site.run(N1, &link) {
+            unmarked += usize::from(!link.contains("alias roadbed:1:"));
+        }
+        // Either is what a runtime may do next.
+        if nth % 2 == 0 {
+            let result = runtime.add(&list, &container).unwrap();
+            let address = result["ips"][0]["address"].as_str().unwrap();
+            let ping = format!("ping -n -c 1 -W 2 {}", address.trim_end_matches("/32"));
+            site.run(N1, &ping).unwrap();
+            runtime.check(&list, &container).unwrap();
+        }
+        runtime.del(&list, &container).unwrap();
+        assert_eq!(wired(site), (0, 0, 0), "killed before message {nth}");
+        assert_eq!(in_use(site), 0, "killed before message {nth}");
+        let inside = site
+            .run(N1, &format!("ip -n {} -o link", pod.name))
+            .unwrap();
+        assert_eq!(inside.lines().count(), 1, "{inside}");
+        pod.unmake(site).unwrap();
+        if survived {
+            break;
+        }
+    }
+    assert!(survived, "an ADD sends more than {MESSAGES} messages");
+    assert!(unmarked > 0, "no kill hit the moment before the mark");
+}
+
+#[test]
+fn without_the_agent_del_removes_what_a_killed_plugin_left() {
+    let bench = Bench::solo().unwrap();
+    let site = &bench.site;
+    let list = NetworkList::new("1.1.0", NETWORK, vec![network()]);
+    let mut pods = Vec::new();
+    for nth in 2..12 {
+        let pod = Pod::new(N1, &format!("p{nth}"));
+        pod.make(site).unwrap();
+        add_killed(site, &pod, nth);
+        pods.push(pod);
+    }
+    let links = site.run(N1, "ip -o link").unwrap();
+    let left = links.lines().filter(|line| line.contains(": rb"));
+    assert!(left.clone().any(|line| !line.contains("alias")), "{links}");
+    bench.kill(N1).unwrap();
+    for pod in &pods {
+        let mut runtime = Runtime::new(site, N1);
+        runtime.del(&list, &Container::pod(&pod.name)).unwrap();
+    }
+    let links = site.run(N1, "ip -o link").unwrap();
+    assert!(!links.contains(": rb"), "{links}");
+}
