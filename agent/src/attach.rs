@@ -89,7 +89,7 @@ impl Attachments {
     /// # Errors
     /// A wrong request, no address, or a fault below.
     pub async fn reserve(&self, request: ReserveRequest) -> Result<Reservation, ApiError> {
-        if let Some(problem) = request.key.problem() {
+        if let Some(problem) = request.problem() {
             return Err(ApiError::new(ErrorCode::Invalid, problem));
         }
         let pod_mac = match &request.mac {
@@ -386,6 +386,8 @@ fn reserve_error(error: &ReserveError, view: &BlockView) -> ApiError {
         ReserveError::NoPool | ReserveError::NoBlock { .. } => ErrorCode::NotReady,
         ReserveError::PoolFull { family, .. } if view.may_grow(*family) => ErrorCode::NotReady,
         ReserveError::PoolFull { .. } => ErrorCode::PoolFull,
+        ReserveError::Held { .. } => ErrorCode::Conflict,
+        ReserveError::Outside { .. } => ErrorCode::Invalid,
         ReserveError::Ledger(_) => ErrorCode::Internal,
     };
     ApiError::new(code, error.to_string())

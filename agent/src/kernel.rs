@@ -58,6 +58,22 @@ pub fn attachments() -> Result<Vec<KernelAttachment>, NetlinkError> {
         .collect())
 }
 
+/// Destinations of the /32 and /128 routes over one link: the addresses of its pod.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn addresses_over(netlink: &mut Netlink, ifindex: u32) -> Result<Vec<IpAddr>, NetlinkError> {
+    let filter = RouteFilter {
+        table: Some(TABLE_MAIN),
+        protocol: Some(ROUTE_PROTOCOL),
+        ifindex: Some(ifindex),
+    };
+    let routes = netlink.routes(filter)?.into_iter();
+    let hosts =
+        routes.filter(|r| r.gateway.is_none() && r.dst.prefix_len() == r.dst.max_prefix_len());
+    Ok(hosts.map(|route| route.dst.addr()).collect())
+}
+
 /// The smallest MTU of the links that lead out of the node.
 ///
 /// # Errors

@@ -109,6 +109,8 @@ impl LedgerHandle {
                 pod: request.pod.as_ref(),
                 families: &view.families,
                 blocks: &view.blocks,
+                chosen: &request.addresses,
+                foreign: request.foreign,
             };
             ledger.reserve(&request, now + WIRING_DEADLINE, now)
         })

@@ -21,6 +21,7 @@ pub mod attach;
 pub mod bgp;
 pub mod blocks;
 pub mod config;
+pub mod host_ends;
 pub mod kernel;
 pub mod ledger;
 pub mod ready;

@@ -14,7 +14,7 @@ use roadbed_agent::blocks::Blocks;
 use roadbed_agent::config::{AgentConfig, Overrides};
 use roadbed_agent::run_dir::RunDir;
 use roadbed_agent::snapshot::Snapshots;
-use roadbed_agent::{antispoof, bgp, blocks, kernel, ledger, ready, sync};
+use roadbed_agent::{antispoof, bgp, blocks, host_ends, kernel, ledger, ready, sync};
 use roadbed_bgpd::program;
 use roadbed_fib::{
     Fib, FibHandle, FibOptions, RouteChange, RouteKind, RouteSpec, Source, WORST_METRIC,
@@ -110,6 +110,7 @@ async fn run(config: AgentConfig) -> Result<()> {
     finish_adoption(&fib, Source::Pod);
     tokio::spawn(back_blocks(fib.clone(), blocks.clone()));
     tokio::spawn(audit(attachments.clone()));
+    host_ends::start().context("cannot follow links")?;
 
     let bgp = bgp::start(
         &config,

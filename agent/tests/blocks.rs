@@ -68,6 +68,8 @@ impl Node {
             pod: None,
             mtu: None,
             mac: None,
+            addresses: Vec::new(),
+            foreign: false,
         };
         let reserved = self
             .ledger

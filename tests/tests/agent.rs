@@ -7,6 +7,8 @@
 
 #[path = "agent/deleting.rs"]
 mod deleting;
+#[path = "agent/host_ends.rs"]
+mod host_ends;
 #[path = "agent/looking.rs"]
 mod looking;
 #[path = "agent/ranges.rs"]

@@ -118,18 +118,7 @@ impl Channel {
         let mut answers = Vec::new();
         let mut interrupted = false;
         loop {
-            self.buffer.clear();
-            let received = loop {
-                match self.socket.recv(&mut self.buffer, libc::MSG_TRUNC) {
-                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                    other => break other.map_err(|e| asked.io(e))?,
-                }
-            };
-            if received > self.buffer.len() {
-                return Err(asked.decode(format_args!(
-                    "an answer of {received} bytes does not fit the buffer"
-                )));
-            }
+            self.fill(asked)?;
             let mut rest = self.buffer.as_slice();
             while !rest.is_empty() {
                 let frame = Frame::split(&mut rest)
@@ -150,6 +139,36 @@ impl Channel {
                 }
             }
         }
+    }
+
+    /// Waits for the next datagram of a multicast group; all its messages.
+    pub(crate) fn heard(&mut self, asked: Asked<'_>) -> Result<Vec<Answer>, NetlinkError> {
+        self.fill(asked)?;
+        let mut rest = self.buffer.as_slice();
+        let mut messages = Vec::new();
+        while !rest.is_empty() {
+            let frame =
+                Frame::split(&mut rest).ok_or_else(|| asked.decode("truncated netlink message"))?;
+            messages.push((frame.kind, frame.payload.to_vec()));
+        }
+        Ok(messages)
+    }
+
+    /// Reads one datagram into the buffer.
+    fn fill(&mut self, asked: Asked<'_>) -> Result<(), NetlinkError> {
+        self.buffer.clear();
+        let received = loop {
+            match self.socket.recv(&mut self.buffer, libc::MSG_TRUNC) {
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                other => break other.map_err(|e| asked.io(e))?,
+            }
+        };
+        if received > self.buffer.len() {
+            return Err(asked.decode(format_args!(
+                "an answer of {received} bytes does not fit the buffer"
+            )));
+        }
+        Ok(())
     }
 }
 

@@ -29,6 +29,7 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_GROUP: u16 = 27;
 const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_TARGET_NETNSID: u16 = 46;
 const IFLA_INFO_KIND: u16 = 1;
 const IF_OPER_UP: u8 = 6;
 
@@ -136,6 +137,32 @@ impl Netlink {
     /// The link of that index, or `None`.
     pub fn link_by_index(&mut self, ifindex: u32) -> Result<Option<Link>, NetlinkError> {
         found(self.link(LinkTarget::Index(ifindex)))
+    }
+
+    /// The other end of a veth, in whichever namespace it is; `None` when it is in none that this one knows. Needs
+    /// CAP_NET_ADMIN over that namespace, and enters nothing.
+    pub fn link_peer(&mut self, link: &Link) -> Result<Option<Link>, NetlinkError> {
+        let Some(index) = link.peer_ifindex else {
+            return Ok(None);
+        };
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        if let Some(nsid) = link.peer_netnsid {
+            let value = nsid.to_ne_bytes().to_vec();
+            let target = DefaultNla::new(IFLA_TARGET_NETNSID, value);
+            message.attributes.push(LinkAttribute::Other(target));
+        }
+        let object = format_args!("peer of {}", link.name);
+        let asked = Asked {
+            op: "read",
+            object: &object,
+        };
+        let answers = self.request(RouteNetlinkMessage::GetLink(message), 0, asked);
+        match answers {
+            Ok(answers) => Ok(answers.iter().find_map(decode_link)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The link that carries exactly this alias, or `None`. Lists all links.
@@ -308,7 +335,7 @@ fn found(link: Result<Link, NetlinkError>) -> Result<Option<Link>, NetlinkError>
     }
 }
 
-fn decode_link((kind, payload): &Answer) -> Option<Link> {
+pub(crate) fn decode_link((kind, payload): &Answer) -> Option<Link> {
     if *kind != RTM_NEWLINK {
         return None;
     }

@@ -34,6 +34,9 @@ fn a_veth_has_names_addresses_mtu_and_peer_from_the_first_message() {
         "the peer is not in our namespace"
     );
 
+    let peer = pair.a.link_peer(&a).unwrap().unwrap();
+    assert_eq!((peer.name.as_str(), peer.mac), ("b", Some(MAC_B)));
+
     assert!(pair.b.link_delete(LinkTarget::Name("b")).unwrap());
     assert_eq!(
         pair.a.link_by_index(pair.index_a).unwrap(),
