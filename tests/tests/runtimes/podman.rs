@@ -150,6 +150,24 @@ fn a_container_has_the_mac_it_asks_for_and_one_that_dies_leaves_nothing() {
 }
 
 #[test]
+fn a_container_in_two_networks_has_an_interface_in_each() {
+    let podman = Podman::new();
+    let host = &podman.host;
+    podman.start("web", &["--network=pods", "--network=other"]);
+    let both = ["pods", "other"].map(|network| podman.addresses("web", network));
+    host.wired(&both);
+    for addresses in &both {
+        host.serves(N1, &format!("http://{}/", addresses[0]));
+        host.serves(N1, &format!("http://[{}]/", addresses[1]));
+    }
+    podman.podman(&["network", "disconnect", "other", "web"]);
+    host.wired(&both[..1]);
+    host.serves("r1", &format!("http://{}/", both[0][0]));
+    podman.podman(&["rm", "--force", "--time=0", "web"]);
+    host.nothing_left();
+}
+
+#[test]
 fn an_address_that_podman_wants_is_refused_in_our_words() {
     let podman = Podman::new();
     let container = ["--network=pods:ip=10.244.0.9", "--rootfs", host::ROOTFS];
