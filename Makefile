@@ -94,6 +94,11 @@ build:
 bench-micro: ## codec, best path and policies, function by function (docs/benchmarks.md)
 	@$(STEP) "micro-benchmarks" cargo bench $(Q) -p bgp-wire -p bgp-core --benches
 
+.PHONY: bench-cni
+bench-cni: packages ## the plugin beside Debian's ptp, and what pods send each other beside a hand-made wiring (docs/benchmarks.md)
+	@$(STEP) "release binaries" cargo build $(Q) --release -p roadbed-agent -p roadbed-cni -p roadbedctl -p roadbed-bench --bins
+	@$(SUDO) target/release/roadbed-bench-cni $(ARGS)
+
 .PHONY: bench-bgp
 bench-bgp: packages ## speed of the speaker beside BIRD and FRR; ARGS=--quick for a short look (docs/benchmarks.md)
 	@$(STEP) "release binaries" cargo build $(Q) --release -p roadbed-bgpd -p roadbed-bench
