@@ -179,7 +179,11 @@ impl RibThread {
         let mut out = Vec::new();
         let (mut more, mut longest) = (false, Duration::ZERO);
         loop {
-            let idle = !more && queue.is_empty() && !self.rib.tidy();
+            let mut idle = !more && queue.is_empty();
+            if idle {
+                idle = !self.rib.tidy(&mut out);
+                self.dispatch(&mut out, more);
+            }
             let first = idle.then(|| self.wait(&mut queue, runtime));
             let begun = Instant::now();
             match first {
@@ -237,7 +241,8 @@ impl RibThread {
                 if let Event::PeerDown(session, how) = &event {
                     self.sessions.remove(session);
                     let address = self.addresses.remove(session);
-                    self.lost.extend(address.filter(|_| *how == PeerDown::Purge));
+                    self.lost
+                        .extend(address.filter(|_| *how == PeerDown::Purge));
                 }
                 if let Event::EndOfRib(session, family) = &event {
                     self.feed.end_of_rib(*session, *family);

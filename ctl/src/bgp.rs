@@ -9,8 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use ipnet::IpNet;
 use roadbed_api::agent::{
-    BGP_BMP, BGP_DUMP, BGP_PEERS, BgpPeer, BgpPeers, BgpRoute, BmpStations, RibQuery,
-    bgp_peer_path,
+    BGP_BMP, BGP_DUMP, BGP_PEERS, BgpPeer, BgpPeers, BgpRoute, BmpStations, RibQuery, bgp_peer_path,
 };
 use roadbed_client::AgentClient;
 use serde::Serialize;

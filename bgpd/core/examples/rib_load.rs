@@ -204,7 +204,11 @@ fn main() {
             Event::PeerUp(Box::new(peer_up(session))),
             &mut totals,
         );
-        event(&mut rib, Event::Permit(SessionId(session), PERMITS), &mut totals);
+        event(
+            &mut rib,
+            Event::Permit(SessionId(session), PERMITS),
+            &mut totals,
+        );
     }
     let begun = on_cpu();
     let mut decoding = Duration::ZERO;

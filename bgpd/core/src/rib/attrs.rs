@@ -1,8 +1,9 @@
 //! Interned attribute sets: one copy of equal attributes and next hop, whoever sent them.
 //!
 //! Owns the sets and their reference counts. A set that the last path and the last announced route let go of is freed
-//! with the next [`AttrTable::bury`], all of them together.
+//! by a later [`AttrTable::bury`], unless it has come back by then.
 
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use bgp_wire::PathAttributes;
@@ -23,7 +24,9 @@ pub(crate) struct AttrTable {
     sets: Pages<Option<AttrSet>>,
     free: Vec<AttrId>,
     /// Lost their last reference; some may have one again. What was revived and lost again is listed twice.
-    dying: Vec<AttrId>,
+    dying: VecDeque<AttrId>,
+    /// How many sets came in, until somebody takes note of it.
+    pub(super) made: usize,
     index: Index<AttrId>,
     hasher: FixedState,
 }
@@ -34,7 +37,8 @@ impl AttrTable {
         Self {
             sets: Pages::default(),
             free: Vec::new(),
-            dying: Vec::new(),
+            dying: VecDeque::new(),
+            made: 0,
             index: Index::default(),
             hasher: FixedState::with_seed(seed),
         }
@@ -70,6 +74,7 @@ impl AttrTable {
             refs: 1,
             hash,
         });
+        self.made += 1;
         match self.free.pop() {
             Some(id) => self.sets[id.index()] = set,
             None => self.sets.push(set),
@@ -104,18 +109,19 @@ impl AttrTable {
         if let Some(Some(set)) = self.sets.get_mut(id.index()) {
             set.refs -= 1;
             if set.refs == 0 {
-                self.dying.push(id);
+                self.dying.push_back(id);
             }
         }
     }
 
-    /// Frees the sets without references; calls `release` with the next hop of each.
-    pub(crate) fn bury(&mut self, mut release: impl FnMut(NextHopId)) {
-        let mut dying = std::mem::take(&mut self.dying);
-        for &id in &dying {
-            self.touch_index(id);
+    /// Frees up to `max` sets without references, those that have been so for longest; calls `release` with the next hop
+    /// of each. Whether there are more.
+    pub(crate) fn bury(&mut self, max: usize, mut release: impl FnMut(NextHopId)) -> bool {
+        let now = max.min(self.dying.len());
+        for id in self.dying.range(..now) {
+            self.touch_index(*id);
         }
-        for id in dying.drain(..) {
+        for id in self.dying.drain(..now) {
             let Some(slot) = self.sets.get_mut(id.index()) else {
                 continue;
             };
@@ -126,7 +132,7 @@ impl AttrTable {
             self.free.push(id);
             release(set.next_hop);
         }
-        self.dying = dying;
+        !self.dying.is_empty()
     }
 
     /// Draws a set's place in the index into the cache.
@@ -138,6 +144,11 @@ impl AttrTable {
     /// How many distinct sets there are.
     pub(crate) fn len(&self) -> usize {
         self.index.len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_dying(&self, id: AttrId) -> bool {
+        self.dying.contains(&id)
     }
 
     #[cfg(test)]

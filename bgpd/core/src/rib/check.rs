@@ -67,12 +67,13 @@ impl Rib {
         {
             *attrs.entry(id).or_default() += 1;
         }
-        assert_eq!(
-            self.attrs.references(),
-            attrs,
-            "references to attribute sets"
-        );
-        assert_eq!(self.attrs.len(), attrs.len(), "index of attribute sets");
+        let held = self.attrs.references();
+        assert_eq!(self.attrs.len(), held.len(), "index of attribute sets");
+        for id in held.keys() {
+            let refs = attrs.entry(*id).or_insert(0);
+            assert!(*refs > 0 || self.attrs.is_dying(*id), "{id:?} is lost");
+        }
+        assert_eq!(held, attrs, "references to attribute sets");
         let mut next_hops: BTreeMap<NextHopId, u32> = BTreeMap::from([(NextHopId::SELF, 1)]);
         for id in attrs.keys().map(|id| self.attrs.get(*id).next_hop) {
             *next_hops.entry(id).or_default() += u32::from(id != NextHopId::SELF);

@@ -25,8 +25,8 @@ mod import;
 mod index;
 mod monitor;
 mod nexthops;
-mod pages;
 mod originate;
+mod pages;
 mod peers;
 mod queue;
 mod relation;
@@ -63,8 +63,8 @@ pub use monitor::{
 };
 pub use nexthops::NextHopState;
 pub use originate::Originated;
-pub use table::MAX_PATHS_OF_PEER;
 pub use relation::{DefaultOriginate, Migration, NextHopMode, Relation};
+pub use table::MAX_PATHS_OF_PEER;
 pub use view::{FamilyCounters, PathView, RibSummary};
 
 use aggregate::Aggregates;
@@ -357,7 +357,6 @@ impl Rib {
         }
         self.expire_retained();
         self.check_defaults();
-        self.bury(out);
     }
 
     /// When [`Event::Tick`] is due next, in seconds of the driver's clock.

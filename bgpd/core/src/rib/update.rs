@@ -472,11 +472,11 @@ impl Rib {
         attrs
     }
 
-    /// Frees the attribute sets that nothing refers to any more.
-    pub(super) fn bury(&mut self, out: &mut Vec<Output>) {
+    /// Frees up to `max` attribute sets that nothing refers to any more; whether there are more.
+    pub(super) fn bury(&mut self, max: usize, out: &mut Vec<Output>) -> bool {
         let (next_hops, track) = (&mut self.next_hops, !self.config.assume_next_hops);
         self.attrs
-            .bury(|id| release_next_hop(next_hops, id, track, out));
+            .bury(max, |id| release_next_hop(next_hops, id, track, out))
     }
 }
 

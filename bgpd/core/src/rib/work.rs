@@ -286,14 +286,16 @@ impl Rib {
             self.attrs.release(attrs);
         }
         more |= !self.garbage.is_empty();
-        self.bury(out);
+        // As with prefixes: each new set buries two.
+        let at_least = 2 * std::mem::take(&mut self.attrs.made);
+        self.bury(at_least, out);
         more | self.deliver(out)
     }
 
     /// Handles an event and does all work that follows, without slices: for tests and simulations.
     pub fn settle(&mut self, now: u32, event: Event, out: &mut Vec<Output>) {
         self.handle(now, event, out);
-        while self.work(out) || self.tidy() {}
+        while self.work(out) || self.tidy(out) {}
     }
 
     /// One slice of a cursor; whether it has more to do.
@@ -456,9 +458,11 @@ impl Rib {
         more
     }
 
-    /// What can wait until nothing else is to be done: forgets some prefixes without paths. Whether there are more.
-    pub fn tidy(&mut self) -> bool {
-        (0..self.tables.len()).any(|table| self.forget_empty(table, SLICE as usize))
+    /// What can wait until nothing else is to be done: frees some attribute sets that nothing refers to, forgets some
+    /// prefixes without paths. Whether there are more.
+    pub fn tidy(&mut self, out: &mut Vec<Output>) -> bool {
+        let slice = SLICE as usize;
+        self.bury(slice, out) || (0..self.tables.len()).any(|table| self.forget_empty(table, slice))
     }
 
     /// Forgets up to `max` prefixes, those that have been without paths for longest, when there are too many; whether

@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::kinds::{BmpStationSpec, Kind};
 use crate::kinds::bgp_origination::{BgpAggregate, validate_aggregates};
+use crate::kinds::{BmpStationSpec, Kind};
 use crate::problem::Problems;
 use crate::resource::Spec;
 

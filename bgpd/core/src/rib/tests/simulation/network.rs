@@ -625,7 +625,7 @@ impl<'a> Network<'a> {
     fn work(&mut self, at: usize) {
         let mut out = Vec::new();
         let speaker = &mut self.speakers[at];
-        speaker.working = speaker.rib.work(&mut out) || speaker.rib.tidy();
+        speaker.working = speaker.rib.work(&mut out) || speaker.rib.tidy(&mut out);
         if self.dice.one_in(8) {
             speaker.rib.check();
         }
