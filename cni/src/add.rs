@@ -1,5 +1,6 @@
 //! ADD: reserve, wire, commit. Whatever fails, nothing stays behind.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -12,7 +13,7 @@ use roadbed_hostnet::{NetNs, Netlink};
 use crate::agent;
 use crate::compare::{Expected, differences};
 use crate::config::NetConf;
-use crate::env::Env;
+use crate::env::{Command, Env};
 use crate::error::CniError;
 use crate::log::Log;
 use crate::notes;
@@ -30,7 +31,18 @@ pub(crate) fn add(env: &Env, conf: &NetConf, log: &mut Log) -> Result<CniResult,
     let pod = open_pod_netns(env)?;
     let cookie = pod.cookie().map_err(CniError::NetNs)?.to_string();
     let mut host = Netlink::open()?;
-    let reservation = reserve(env, conf, &key, &cookie)?;
+    let chosen = match &conf.ipam {
+        Some(ipam) => ipam.add(env)?,
+        None if conf.ips.is_empty() => env.ip.into_iter().collect(),
+        None => conf.ips.clone(),
+    };
+    let reservation = match reserve(env, conf, &key, &cookie, chosen) {
+        Ok(reservation) => reservation,
+        Err(error) => {
+            give_back(env, conf, log);
+            return Err(error);
+        }
+    };
     sysctls::apply(&conf.run_dir, log);
     let wired = wire(conf, &key, &cookie, &reservation, &mut host, &pod);
     match wired {
@@ -45,6 +57,7 @@ pub(crate) fn add(env: &Env, conf: &NetConf, log: &mut Log) -> Result<CniResult,
         }
         Err(error) => {
             release(conf, &key, &mut host, log);
+            give_back(env, conf, log);
             Err(error)
         }
     }
@@ -65,13 +78,8 @@ fn reserve(
     conf: &NetConf,
     key: &AttachmentKey,
     cookie: &str,
+    addresses: Vec<IpAddr>,
 ) -> Result<Reservation, CniError> {
-    // A runtime that demands an address must not be given another.
-    if let Some(ip) = &env.ip {
-        return Err(CniError::Unsupported(format!(
-            "CNI_ARGS asks for the address {ip}, which this version cannot give"
-        )));
-    }
     let request = ReserveRequest {
         key: key.clone(),
         netns: env.netns.display().to_string(),
@@ -79,10 +87,24 @@ fn reserve(
         pod: env.pod.clone(),
         mtu: conf.mtu,
         mac: conf.mac.or(env.mac).map(|mac| mac.to_string()),
+        addresses,
+        foreign: conf.ipam.is_some(),
     };
-    agent::with_patience(&conf.run_dir, conf.wait, |client| {
+    let reservation: Reservation = agent::with_patience(&conf.run_dir, conf.wait, |client| {
         client.post(ATTACHMENTS, &request)
-    })
+    })?;
+    // An agent of before these keys would not heed them.
+    match request
+        .addresses
+        .iter()
+        .find(|ip| !reservation.addresses.contains(ip))
+    {
+        Some(ip) => Err(CniError::Reservation(format!(
+            "asked for {ip}, it is for {:?}",
+            reservation.addresses
+        ))),
+        None => Ok(reservation),
+    }
 }
 
 fn wire(
@@ -126,6 +148,15 @@ fn stands(plan: &Plan, host: &mut Netlink, pod: &NetNs) -> Result<bool, CniError
         addresses: &addresses,
     };
     Ok(differences(&expected, host, pod)?.is_empty())
+}
+
+/// Gives the IPAM plugin its addresses back.
+fn give_back(env: &Env, conf: &NetConf, log: &mut Log) {
+    if let Some(ipam) = &conf.ipam
+        && let Err(error) = ipam.call(env, Command::Del)
+    {
+        log.warn(format_args!("undo: {error}"));
+    }
 }
 
 /// Takes everything back. The links first: a released address must not have one. Failures are only warnings, since the

@@ -6,7 +6,7 @@ use roadbed_hostnet::{MacAddr, Netlink};
 use crate::add::open_pod_netns;
 use crate::compare::{Expected, differences};
 use crate::config::{NetConf, PrevInterface, PrevResult};
-use crate::env::Env;
+use crate::env::{Command, Env};
 use crate::error::CniError;
 
 pub(crate) fn check(env: &Env, conf: &NetConf) -> Result<(), CniError> {
@@ -43,9 +43,11 @@ pub(crate) fn check(env: &Env, conf: &NetConf) -> Result<(), CniError> {
             env.ifname
         ));
     }
-    if found.is_empty() {
-        Ok(())
-    } else {
-        Err(CniError::Check(found))
+    if !found.is_empty() {
+        return Err(CniError::Check(found));
+    }
+    match &conf.ipam {
+        Some(ipam) => ipam.call(env, Command::Check),
+        None => Ok(()),
     }
 }

@@ -13,8 +13,9 @@ use roadbed_hostnet::MacAddr;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::env::Command;
+use crate::env::{Command, parse_address};
 use crate::error::CniError;
+use crate::ipam::Ipam;
 use crate::version::CniVersion;
 
 /// Largest configuration taken, in bytes.
@@ -41,6 +42,10 @@ pub struct NetConf {
     pub wait: Duration,
     /// `runtimeConfig.mac` (ADD).
     pub mac: Option<MacAddr>,
+    /// `runtimeConfig.ips` (ADD); empty when an IPAM plugin chooses.
+    pub ips: Vec<IpAddr>,
+    /// `ipam`, unless addresses are the agent's.
+    pub ipam: Option<Ipam>,
     /// `prevResult` (CHECK).
     pub prev_result: Option<PrevResult>,
     /// `cni.dev/valid-attachments` (GC): container ID and interface name.
@@ -148,6 +153,8 @@ impl NetConf {
             mtu: None,
             wait: DEFAULT_WAIT,
             mac: None,
+            ips: Vec::new(),
+            ipam: keys.ipam(bytes, command),
             prev_result: None,
             valid_attachments: Vec::new(),
         };
@@ -158,9 +165,11 @@ impl NetConf {
                 conf.mtu = keys.mtu();
                 conf.wait = keys.wait();
                 conf.mac = keys.mac();
+                conf.ips = keys.ips();
                 keys.refuse_prev_result();
-                if keys.problems.is_empty() {
-                    keys.refuse_fixed_addresses()?;
+                if conf.ipam.is_some() && !conf.ips.is_empty() {
+                    // It is told by the same key.
+                    conf.ips.clear();
                 }
             }
             Command::Check => conf.prev_result = keys.prev_result(),
@@ -350,14 +359,64 @@ impl Keys {
         }
     }
 
-    /// Addresses come from the agent's pools; a runtime that demands one must not be given another.
-    fn refuse_fixed_addresses(&mut self) -> Result<(), CniError> {
-        match self.runtime_config("ips") {
-            Some(Value::Array(ips)) if ips.is_empty() => Ok(()),
-            None => Ok(()),
-            Some(_) => Err(CniError::Unsupported(
-                "runtimeConfig.ips asks for fixed addresses, which this version cannot give; drop capability \"ips\"".into(),
-            )),
+    /// Addresses that the runtime's user chose: one per family at most.
+    fn ips(&mut self) -> Vec<IpAddr> {
+        let Some(value) = self.runtime_config("ips") else {
+            return Vec::new();
+        };
+        let texts: Option<Vec<&str>> = value
+            .as_array()
+            .and_then(|ips| ips.iter().map(Value::as_str).collect());
+        let ips: Option<Vec<IpAddr>> =
+            texts.and_then(|texts| texts.into_iter().map(parse_address).collect());
+        let Some(ips) = ips else {
+            self.problem("runtimeConfig.ips must be a list of addresses");
+            return Vec::new();
+        };
+        if [true, false]
+            .iter()
+            .any(|v4| ips.iter().filter(|ip| ip.is_ipv4() == *v4).count() > 1)
+        {
+            self.problem("runtimeConfig.ips has several addresses of one family; a pod has one");
+        }
+        ips
+    }
+
+    /// The IPAM plugin, unless addresses are the agent's business: `ipam` is absent, empty or names us.
+    /// What is wrong with it does not keep a pod from DEL: no ADD can have succeeded with it.
+    fn ipam(&mut self, input: &[u8], command: Command) -> Option<Ipam> {
+        let before = self.problems.len();
+        let ipam = self.ipam_of(input);
+        if command == Command::Del {
+            self.problems.truncate(before);
+        }
+        ipam
+    }
+
+    fn ipam_of(&mut self, input: &[u8]) -> Option<Ipam> {
+        let kind = match self.get("ipam")? {
+            Value::Object(ipam) => ipam.get("type").cloned().unwrap_or_default(),
+            other => {
+                let found = kind(other);
+                self.wrong("ipam", "an object", found);
+                return None;
+            }
+        };
+        match kind {
+            Value::Null => None,
+            Value::String(kind) if kind.is_empty() || kind == "roadbed" => None,
+            Value::String(kind) if kind.contains('/') || kind.starts_with('.') => {
+                self.problem(format!("ipam.type {kind:?} is not a plugin's file name"));
+                None
+            }
+            Value::String(kind) => Some(Ipam {
+                kind,
+                input: input.to_vec(),
+            }),
+            other => {
+                self.wrong("ipam.type", "a string", self::kind(&other));
+                None
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use roadbed_hostnet::Netlink;
 
 use crate::agent;
 use crate::config::NetConf;
-use crate::env::Env;
+use crate::env::{Command, Env};
 use crate::error::CniError;
 use crate::log::Log;
 use crate::notes;
@@ -18,6 +18,15 @@ use crate::wire::unwire;
 const SILENCE: Duration = Duration::from_secs(2);
 
 pub(crate) fn del(env: &Env, conf: &NetConf, log: &mut Log) -> Result<(), CniError> {
+    detach(env, conf, log)?;
+    // Only now: an address that is free has no link.
+    match &conf.ipam {
+        Some(ipam) => ipam.call(env, Command::Del),
+        None => Ok(()),
+    }
+}
+
+fn detach(env: &Env, conf: &NetConf, log: &mut Log) -> Result<(), CniError> {
     let key = env.key(&conf.name);
     match agent::client(&conf.run_dir, SILENCE).delete::<Released>(&key.path()) {
         Ok(_) => Ok(()),

@@ -1,8 +1,10 @@
 //! The `CNI_*` environment: which command, for which attachment. All problems are reported together.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use roadbed_api::agent::{AttachmentKey, PodRef};
 use roadbed_hostnet::MacAddr;
 
@@ -39,7 +41,7 @@ impl Command {
         Self::Version,
     ];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Add => "ADD",
             Self::Del => "DEL",
@@ -70,8 +72,10 @@ pub struct Env {
     pub pod: Option<PodRef>,
     /// `MAC` of `CNI_ARGS`: how podman asks for one, where Kubernetes has the capability `mac`.
     pub mac: Option<MacAddr>,
-    /// `IP` of `CNI_ARGS`: the address that podman asks for.
-    pub ip: Option<String>,
+    /// `IP` of `CNI_ARGS`: the address that podman asks for, where Kubernetes has the capability `ips`.
+    pub ip: Option<IpAddr>,
+    /// `CNI_PATH`: where an IPAM plugin may be.
+    pub path: Vec<PathBuf>,
 }
 
 impl Env {
@@ -92,7 +96,16 @@ impl Env {
             pod: None,
             mac: None,
             ip: None,
+            path: Vec::new(),
         };
+        if command != Command::Version {
+            let path = reader.optional("CNI_PATH");
+            env.path = path
+                .split(':')
+                .filter(|dir| !dir.is_empty())
+                .map(PathBuf::from)
+                .collect();
+        }
         if command.of_attachment() {
             env.container_id = reader.required("CNI_CONTAINERID", command);
             env.ifname = reader.required("CNI_IFNAME", command);
@@ -127,6 +140,12 @@ impl Env {
             ifname: self.ifname.clone(),
         }
     }
+}
+
+/// An address that a runtime asks for; some give it with the length of its network.
+pub(crate) fn parse_address(text: &str) -> Option<IpAddr> {
+    let net = || text.parse::<IpNet>().map(|net| net.addr());
+    text.parse().or_else(|_| net()).ok()
 }
 
 struct Reader<F> {
@@ -217,7 +236,14 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
                         .push(format!("CNI_ARGS: MAC {mac} is a multicast address")),
                     Err(error) => self.problems.push(format!("CNI_ARGS: MAC: {error}")),
                 },
-                "IP" => env.ip = Some(value.chars().take(64).collect()),
+                "IP" => match parse_address(value) {
+                    Some(ip) => env.ip = Some(ip),
+                    None => {
+                        let shown: String = value.chars().take(64).collect();
+                        self.problems
+                            .push(format!("CNI_ARGS: IP {shown:?} is no address"));
+                    }
+                },
                 _ => unknown.push(key.chars().take(64).collect::<String>()),
             }
         }
@@ -289,7 +315,11 @@ mod tests {
         let args = "IgnoreUnknown=1;K8S_POD_NAME=web;MAC=02:11:22:33:44:55;IP=10.244.0.9";
         let env = read(&with(&[("CNI_ARGS", args)])).unwrap();
         assert_eq!(env.mac, Some(MacAddr([2, 0x11, 0x22, 0x33, 0x44, 0x55])));
-        assert_eq!(env.ip.as_deref(), Some("10.244.0.9"));
+        assert_eq!(env.ip, "10.244.0.9".parse().ok());
+        check_refused(
+            &with(&[("CNI_ARGS", "IP=here;MAC=01:00:5e:00:00:01")]),
+            &["IP \"here\" is no address", "multicast"],
+        );
     }
 
     #[test]

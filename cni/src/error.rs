@@ -16,9 +16,6 @@ pub enum CniError {
     /// `cniVersion` is one we do not speak, or too old for the command.
     #[error("{0}")]
     Version(String),
-    /// A requested feature we do not have.
-    #[error("network configuration: {0}")]
-    Unsupported(String),
     /// The `CNI_*` environment is incomplete or illegal; all problems.
     #[error("{}", .0.join("; "))]
     Env(Vec<String>),
@@ -54,6 +51,16 @@ pub enum CniError {
         "roadbed-agent's reservation cannot be used: {0}; are agent and plugin of the same version?"
     )]
     Reservation(String),
+    /// The IPAM plugin failed.
+    #[error("IPAM plugin {kind}: {message}")]
+    Ipam {
+        /// `ipam.type`.
+        kind: String,
+        /// Its error code; 0 when it gave none.
+        code: u32,
+        /// Its words, or ours about it.
+        message: String,
+    },
     /// The kernel refused part of the wiring.
     #[error("wiring the pod: {0}")]
     Wire(#[from] NetlinkError),
@@ -73,7 +80,6 @@ impl CniError {
     pub fn code(&self) -> u32 {
         match self {
             Self::Version(_) => 1,
-            Self::Unsupported(_) => 2,
             Self::Env(_) | Self::NetNs(_) | Self::HostNetNs(_) => 4,
             Self::Stdin(_) => 5,
             Self::NotJson(_) => 6,
@@ -93,6 +99,8 @@ impl CniError {
                 None => 105,
             },
             Self::Reservation(_) => 105,
+            Self::Ipam { code: 0, .. } => 107,
+            Self::Ipam { code, .. } => *code,
             Self::Check(_) => 110,
             Self::Gc(_) => 111,
         }

@@ -55,9 +55,21 @@ fn execute(env: &Env, input: &[u8], log: &mut Log) -> Result<String, CniError> {
         Command::Add => add::add(env, &conf, log).map(|result| result.to_json(conf.version)),
         Command::Del => del::del(env, &conf, log).map(|()| String::new()),
         Command::Check => check::check(env, &conf).map(|()| String::new()),
-        Command::Status => status::status(&conf).map(|()| String::new()),
-        Command::Gc => gc::gc(&conf).map(|()| String::new()),
+        Command::Status => status::status(&conf)
+            .and_then(|()| delegate(env, &conf))
+            .map(|()| String::new()),
+        Command::Gc => gc::gc(&conf)
+            .and_then(|()| delegate(env, &conf))
+            .map(|()| String::new()),
         Command::Version => versions(input),
+    }
+}
+
+/// Passes a command of the whole network on to its IPAM plugin.
+fn delegate(env: &Env, conf: &NetConf) -> Result<(), CniError> {
+    match &conf.ipam {
+        Some(ipam) => ipam.call(env, env.command),
+        None => Ok(()),
     }
 }
 

@@ -226,6 +226,15 @@ fn a_link_made_by_a_plugin_killed_before_it_could_mark_it_is_replaced() {
 }
 
 #[test]
+fn a_reservation_of_another_address_than_was_asked_for_is_not_used() {
+    let node = Node::with_agent("oldagent");
+    let conf = node.conf_with(json!({"runtimeConfig": {"ips": ["10.244.0.9"]}}));
+    node.run("ADD", &conf.to_string(), &[])
+        .check_error(105, &["asked for 10.244.0.9", "10.244.0.5"]);
+    node.check_clean();
+}
+
+#[test]
 fn a_foreign_link_under_our_name_is_left_alone() {
     let node = Node::with_agent("foreign");
     let mut host = node.in_host();

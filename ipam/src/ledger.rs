@@ -136,6 +136,11 @@ pub struct AddressRequest<'a> {
     pub families: &'a [Family],
     /// Where from, in this order ([`confirmed_blocks`](crate::confirmed_blocks)).
     pub blocks: &'a [ConfirmedBlock],
+    /// Addresses that are chosen already, one per family at most. They must be in one of the blocks, unless they are
+    /// foreign.
+    pub chosen: &'a [IpAddr],
+    /// `chosen` is another allocator's: these addresses and no others.
+    pub foreign: bool,
 }
 
 /// Answer to a reservation.
@@ -306,7 +311,8 @@ impl Ledger {
     /// replaced as well.
     ///
     /// # Errors
-    /// No pool, no block yet, no free address, or the file cannot be written. Nothing is held then.
+    /// No pool, no block yet, no free address, a chosen address that cannot be given, or the file cannot be written.
+    /// Nothing is held then.
     pub fn reserve(
         &mut self,
         request: &AddressRequest<'_>,
@@ -325,31 +331,58 @@ impl Ledger {
             deadline: Some(deadline),
         };
         let mut replaced = before.clone();
+        let has_chosen = |old: &Row| request.chosen.iter().all(|a| old.addresses.contains(a));
         match &before {
-            Some(old) if old.cookie.as_deref() == Some(request.cookie) => {
+            Some(old) if has_chosen(old) && old.cookie.as_deref() == Some(request.cookie) => {
                 row = old.clone();
                 replaced = None;
                 if row.state == AttachmentState::Wiring {
                     row.deadline = Some(deadline);
                 }
             }
-            Some(old) if old.cookie.is_none() && !old.addresses.is_empty() => {
+            Some(old) if has_chosen(old) && old.cookie.is_none() && !old.addresses.is_empty() => {
                 row.addresses.clone_from(&old.addresses);
             }
-            _ => {
-                if request.families.is_empty() {
-                    return Err(ReserveError::NoPool);
-                }
-                for &family in request.families {
-                    let address = self.index.pick(family, request.blocks, now)?;
-                    row.addresses.push(address);
-                }
-            }
+            _ => row.addresses = self.choose(request, now)?,
         }
         if before.as_ref() != Some(&row) {
             self.swap(before.as_ref(), Some(&row), now)?;
         }
         Ok(Reserved { row, replaced })
+    }
+
+    fn choose(
+        &mut self,
+        request: &AddressRequest<'_>,
+        now: Duration,
+    ) -> Result<Vec<IpAddr>, ReserveError> {
+        for &address in request.chosen {
+            let other = |row: &&Row| row.key != *request.key;
+            if let Some(row) = self.owner(&address).filter(other) {
+                let key = Box::new(row.key.clone());
+                return Err(ReserveError::Held { address, key });
+            }
+            let inside = |block: &ConfirmedBlock| block.cidr.contains(&address);
+            if !request.foreign && !request.blocks.iter().any(inside) {
+                let blocks = request.blocks.iter().map(|b| b.cidr).collect();
+                return Err(ReserveError::Outside { address, blocks });
+            }
+        }
+        let mut addresses = request.chosen.to_vec();
+        if request.foreign {
+            return Ok(addresses);
+        }
+        if request.families.is_empty() {
+            return Err(ReserveError::NoPool);
+        }
+        for &family in request.families {
+            let has = |address: &IpAddr| Family::of_address(address) == family;
+            if !request.chosen.iter().any(has) {
+                addresses.push(self.index.pick(family, request.blocks, now)?);
+            }
+        }
+        addresses.sort_unstable();
+        Ok(addresses)
     }
 
     /// Marks an attachment as wired.

@@ -9,6 +9,8 @@
 mod chain;
 #[path = "cni/check.rs"]
 mod check;
+#[path = "cni/chosen.rs"]
+mod chosen;
 #[path = "cni/identity.rs"]
 mod identity;
 #[path = "cni/kill.rs"]

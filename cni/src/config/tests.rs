@@ -104,18 +104,45 @@ fn values_out_of_range_are_named() {
         json!({"prevResult": {}}),
         "must be first in its plugin list",
     );
-    check_refused(
-        conf(json!({"runtimeConfig": {"ips": ["10.0.0.1/32"]}})),
-        Command::Add,
-        2,
-        &["runtimeConfig.ips"],
+    let ips = |ips: Value| json!({"runtimeConfig": {"ips": ips}});
+    add(ips(json!("10.0.0.1")), "runtimeConfig.ips must be a list");
+    add(ips(json!(["x"])), "runtimeConfig.ips must be a list");
+    add(
+        ips(json!(["10.0.0.1", "10.0.0.2/24"])),
+        "several addresses of one family",
     );
+    add(json!({"ipam": []}), "ipam must be an object");
+    add(json!({"ipam": {"type": 7}}), "ipam.type must be a string");
+    add(
+        json!({"ipam": {"type": "../x"}}),
+        "ipam.type \"../x\" is not a plugin's file name",
+    );
+}
+
+#[test]
+fn addresses_are_the_agents_unless_somebody_else_is_named() {
+    let ipam = |ipam: Value| {
+        let parsed = parse(conf(json!({"ipam": ipam})), Command::Add).unwrap();
+        parsed.ipam.map(|ipam| ipam.kind)
+    };
+    assert_eq!(ipam(json!(null)), None);
+    assert_eq!(ipam(json!({})), None);
+    assert_eq!(ipam(json!({"type": "roadbed"})), None);
+    let named = json!({"type": "host-local"});
+    assert_eq!(ipam(named.clone()), Some("host-local".into()));
+    let ips = json!({"ips": ["10.0.0.1/24", "fd00::1"]});
+    let chosen = |changes| parse(conf(changes), Command::Add).unwrap().ips;
+    assert_eq!(
+        chosen(json!({"runtimeConfig": ips})),
+        ["10.0.0.1", "fd00::1"].map(|ip| ip.parse::<IpAddr>().unwrap())
+    );
+    assert!(chosen(json!({"runtimeConfig": ips, "ipam": named})).is_empty());
 }
 
 #[test]
 fn del_is_not_stopped_by_keys_it_does_not_use() {
     let broken = conf(
-        json!({"mtu": "x", "waitSeconds": -1, "runtimeConfig": 1, "prevResult": "x", "type": 1}),
+        json!({"mtu": "x", "waitSeconds": -1, "runtimeConfig": 1, "prevResult": "x", "type": 1, "ipam": 1}),
     );
     assert_eq!(parse(broken, Command::Del).unwrap().name, "pods");
 }

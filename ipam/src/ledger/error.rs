@@ -1,7 +1,11 @@
 //! What can go wrong in the ledger.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use ipnet::IpNet;
+use roadbed_api::agent::AttachmentKey;
 
 use crate::family::Family;
 
@@ -63,6 +67,25 @@ pub enum ReserveError {
         cooling: u64,
         /// For how long.
         cool_down: Duration,
+    },
+    /// The address that was asked for is somebody's.
+    #[error("address {address} is {}/{}/{}'s: choose another, or end that pod", key.network, key.container_id, key.ifname)]
+    Held {
+        /// The address.
+        address: IpAddr,
+        /// Who has it.
+        key: Box<AttachmentKey>,
+    },
+    /// The address that was asked for is not this node's to give.
+    #[error(
+        "address {address} is in no block of this node: choose one of {}",
+        blocks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    Outside {
+        /// The address.
+        address: IpAddr,
+        /// The node's blocks.
+        blocks: Vec<IpNet>,
     },
     /// The ledger cannot be written.
     #[error(transparent)]

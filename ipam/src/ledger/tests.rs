@@ -73,6 +73,8 @@ impl Bench {
             pod: None,
             families: &families,
             blocks: &self.blocks,
+            chosen: &[],
+            foreign: false,
         };
         self.ledger.reserve(&request, secs(now + 30), secs(now))
     }
@@ -136,6 +138,8 @@ fn one_address_per_family_or_none() {
         pod: None,
         families: &[Family::V6],
         blocks: &bench.blocks[..1],
+        chosen: &[],
+        foreign: false,
     };
     let error = bench.ledger.reserve(&none, secs(9), secs(1)).unwrap_err();
     assert!(
@@ -205,6 +209,52 @@ fn the_oldest_released_comes_first_and_only_when_cool() {
 }
 
 #[test]
+fn a_chosen_address_is_held_once_and_inside_a_block_unless_it_is_foreign() {
+    let mut bench = Bench::new(&["10.0.0.0/29", "fd00::/125"]);
+    let chosen = |bench: &mut Bench, id: &str, cookie: &str, chosen: &[&str], foreign: bool| {
+        let chosen: Vec<IpAddr> = chosen.iter().map(|a| a.parse().unwrap()).collect();
+        let request = AddressRequest {
+            key: &key(id),
+            cookie,
+            pod: None,
+            families: &[Family::V4, Family::V6],
+            blocks: &bench.blocks,
+            chosen: &chosen,
+            foreign,
+        };
+        let reserved = bench.ledger.reserve(&request, secs(30), secs(1));
+        reserved.map(|r| r.row.addresses).map_err(|e| e.to_string())
+    };
+    // The other family comes as usual.
+    let first = chosen(&mut bench, "a", "1", &["10.0.0.5"], false).unwrap();
+    assert_eq!(first[0].to_string(), "10.0.0.5");
+    assert!(first.len() == 2 && first[1].is_ipv6(), "{first:?}");
+    assert_eq!(
+        chosen(&mut bench, "a", "1", &["10.0.0.5"], false).unwrap(),
+        first
+    );
+    let taken = chosen(&mut bench, "b", "2", &["10.0.0.5"], false).unwrap_err();
+    assert!(taken.contains("10.0.0.5 is pods/a/eth0's"), "{taken}");
+    let outside = chosen(&mut bench, "b", "2", &["10.9.9.9"], false).unwrap_err();
+    assert!(outside.contains("10.9.9.9 is in no block"), "{outside}");
+    assert!(bench.ledger.get(&key("b")).is_none(), "nothing is held");
+
+    // An IPAM plugin's is taken as it is, and kept from others.
+    let foreign = chosen(&mut bench, "b", "2", &["10.9.9.9"], true).unwrap();
+    assert_eq!(foreign, ["10.9.9.9".parse::<IpAddr>().unwrap()]);
+    assert!(chosen(&mut bench, "c", "3", &["10.9.9.9"], true).is_err());
+    // Chosen anew in the same namespace, it replaces.
+    let moved = chosen(&mut bench, "b", "2", &["10.9.9.8"], true).unwrap();
+    assert_eq!(moved[0].to_string(), "10.9.9.8");
+    assert!(bench.ledger.owner(&foreign[0]).is_none());
+    // Whoever comes without a choice never gets what is held.
+    let rest: Vec<IpAddr> = (0..7)
+        .map(|i| bench.add(&format!("r{i}"), 2).addresses[0])
+        .collect();
+    assert!(!rest.contains(&first[0]), "{rest:?}");
+}
+
+#[test]
 fn a_boot_starts_somewhere_else() {
     let first = |boot: &str| {
         let dir = tempfile::tempdir().unwrap();
@@ -215,6 +265,8 @@ fn a_boot_starts_somewhere_else() {
             pod: None,
             families: &[Family::V4],
             blocks: &[block("10.0.0.0/20")],
+            chosen: &[],
+            foreign: false,
         };
         ledger
             .reserve(&request, secs(9), secs(1))

@@ -31,6 +31,16 @@ fn ours() -> Subject {
     }
 }
 
+fn delegating() -> Subject {
+    let mut plugin = network();
+    plugin["ipam"] = host_local("10.98.3.0/24");
+    Subject {
+        plugin,
+        versions: &VERSIONS[..3],
+        ..ours()
+    }
+}
+
 fn ptp() -> Subject {
     Subject {
         plugin: json!({"type": "ptp", "ipam": host_local("10.98.1.0/24")}),
@@ -53,6 +63,16 @@ fn ours_does_as_the_specification_says() {
     let site = &bench.site;
     conforms(site, &ours());
     assert_eq!(wired(site), (0, 0, 0));
+}
+
+#[test]
+fn so_does_ours_with_addresses_of_host_local() {
+    let bench = Bench::solo().unwrap();
+    let site = &bench.site;
+    conforms(site, &delegating());
+    assert_eq!(wired(site), (0, 0, 0));
+    let left = site.run(N1, "ls /var/lib/cni/networks/pods").unwrap();
+    assert!(!left.contains("10.98.3."), "{left}");
 }
 
 #[test]

@@ -105,6 +105,46 @@ pub struct ReserveRequest {
     /// MAC that the runtime asks for (capability `mac`), `aa:bb:cc:dd:ee:ff`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
+    /// Addresses that are chosen already, one per family at most: by the runtime's user (capability `ips`), who gets the
+    /// other family as usual, or by an IPAM plugin.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+    /// `addresses` are an IPAM plugin's: these and no others, inside a block of this node or not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
+}
+
+impl ReserveRequest {
+    /// What is wrong with the request, naming the part; `None` when it is legal.
+    pub fn problem(&self) -> Option<String> {
+        let usable = |ip: &IpAddr| {
+            let narrow = match ip {
+                IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+                IpAddr::V6(v6) => v6.is_unicast_link_local(),
+            };
+            !narrow && !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast()
+        };
+        let same = |v4: bool| {
+            self.addresses
+                .iter()
+                .filter(|ip| ip.is_ipv4() == v4)
+                .count()
+        };
+        self.key.problem().or_else(|| {
+            if let Some(ip) = self.addresses.iter().find(|ip| !usable(ip)) {
+                Some(format!("address {ip} cannot be a pod's"))
+            } else if same(true) > 1 || same(false) > 1 {
+                Some(format!(
+                    "addresses {:?}: at most one per family",
+                    self.addresses
+                ))
+            } else if self.foreign && self.addresses.is_empty() {
+                Some("the IPAM plugin gave no address".into())
+            } else {
+                None
+            }
+        })
+    }
 }
 
 /// Where an attachment is between its two phases.
