@@ -10,11 +10,13 @@ use roadbed_store::StoreConfig;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::cni::CniConfig;
+
 /// Longest path of a unix socket, bytes (`sun_path` less its NUL).
 const SOCKET_PATH_MAX: usize = 107;
 /// Settings that the environment may give as `ROADBED_<KEY>`, `__` for a level down. Other variables of that shape are
 /// somebody else's: Kubernetes makes `ROADBED_SERVICE_HOST` of a Service named `roadbed`.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "NODE",
     "LABELS__",
     "AS_NUMBER",
@@ -25,6 +27,7 @@ const KEYS: [&str; 10] = [
     "STORE__",
     "MTU",
     "COOL_DOWN_SECONDS",
+    "CNI__",
 ];
 /// Smallest MTU that carries IPv6 (RFC 8200 §5).
 const MTU_MIN: u32 = 1280;
@@ -61,6 +64,9 @@ pub struct AgentConfig {
     /// Seconds that a released address is kept back; default 30.
     #[serde(default = "default_cool_down")]
     pub cool_down_seconds: u64,
+    /// Plugin and network configuration.
+    #[serde(default)]
+    pub cni: CniConfig,
 }
 
 fn default_run_dir() -> PathBuf {
@@ -124,6 +130,7 @@ impl AgentConfig {
             .separator("__")
             .list_separator(",")
             .with_list_parse_key("node_addresses")
+            .with_list_parse_key("cni.chain")
             .try_parsing(true)
             .source(Some(settings.collect()));
         let text = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
@@ -168,6 +175,7 @@ impl AgentConfig {
                 format!("{} has {len} bytes, a socket's path at most {SOCKET_PATH_MAX}: use a shorter directory", socket.display()),
             );
         }
+        self.cni.validate(&mut problems);
         for (field, path) in [("run_dir", &self.run_dir), ("state_dir", &self.state_dir)] {
             if !path.is_absolute() {
                 problems.add(field, format!("{} is not an absolute path", path.display()));
@@ -296,6 +304,17 @@ mod tests {
             ],
         );
         check("sqlite", "oracle", &["oracle"]);
+        check(
+            "[store]",
+            "[cni]\nbin_dir = \"bin\"\nconf_dir = \"\"\nnetwork = \"a/b\"\nchain = [\"roadbed\", \"../x\"]\n[store]",
+            &[
+                "cni.bin_dir: bin is not an absolute path",
+                "cni.conf_dir:  is not an absolute path",
+                "cni.network: ",
+                "cni.chain[0]: \"roadbed\" comes first by itself",
+                "cni.chain[1]: \"../x\" is not the name of a plugin",
+            ],
+        );
         let long = format!("run_dir = \"/{}\"\n[store]", "x".repeat(120));
         check("[store]", &long, &["run_dir", "at most 107"]);
     }

@@ -7,10 +7,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use roadbed_agent::api::{self, App};
 use roadbed_agent::attach::Attachments;
 use roadbed_agent::blocks::Blocks;
+use roadbed_agent::cni::{self, Conflist};
 use roadbed_agent::config::{AgentConfig, Overrides};
 use roadbed_agent::run_dir::RunDir;
 use roadbed_agent::snapshot::Snapshots;
@@ -54,6 +55,21 @@ struct Args {
     /// Check the settings and exit: 0 when they are right.
     #[arg(long)]
     check: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Put the CNI plugin where container runtimes look for it (cni.bin_dir), and exit.
+    InstallCni {
+        /// The plugin; by default the file `roadbed` beside this program.
+        #[arg(long)]
+        from: Option<PathBuf>,
+    },
+    /// Remove the network configuration and the CNI plugin, if they are ours, and exit. Stop the agent first: it would
+    /// write the configuration again.
+    UninstallCni,
 }
 
 fn main() -> ExitCode {
@@ -72,12 +88,39 @@ fn start(args: Args) -> Result<()> {
         println!("{}: ok, node {}", args.config.display(), config.node);
         return Ok(());
     }
+    match args.command {
+        Some(Command::InstallCni { from }) => return install_cni(&config, from),
+        Some(Command::UninstallCni) => return uninstall_cni(&config),
+        None => {}
+    }
     program::init_log();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?
         .block_on(run(config))
+}
+
+fn install_cni(config: &AgentConfig, from: Option<PathBuf>) -> Result<()> {
+    let beside =
+        || -> std::io::Result<PathBuf> { Ok(std::env::current_exe()?.with_file_name(cni::PLUGIN)) };
+    let from = from
+        .map_or_else(beside, Ok)
+        .context("where is this program?")?;
+    println!("{}: installed", cni::install(&config.cni, &from)?.display());
+    Ok(())
+}
+
+fn uninstall_cni(config: &AgentConfig) -> Result<()> {
+    // The lock ends with this process.
+    let _lock = match config.run_dir.is_dir() {
+        true => Some(RunDir::lock(&config.run_dir)?),
+        false => None,
+    };
+    for path in cni::uninstall(&config.cni, &config.run_dir)? {
+        println!("{}: removed", path.display());
+    }
+    Ok(())
 }
 
 async fn run(config: AgentConfig) -> Result<()> {
@@ -132,8 +175,9 @@ async fn run(config: AgentConfig) -> Result<()> {
         config,
     });
     let listener = run_dir.listen()?;
-    tokio::spawn(ready::keep_mark(
+    tokio::spawn(ready::keep(
         run_dir.path().to_owned(),
+        Conflist::new(&app.config.cni, run_dir.path()),
         app.blocks.clone(),
     ));
     tracing::info!(node = %app.config.node, attachments = rows.len(), run_dir = %run_dir.path().display(), "agent started");

@@ -139,7 +139,7 @@ impl RunDir {
             "net.ipv6.conf.all.ignore_routes_with_linkdown": "1",
         });
         let path = self.path.join(SYSCTLS_NAME);
-        crate::snapshot::write_atomically(&path, settings.to_string().as_bytes()).map_err(
+        crate::files::write_atomically(&path, 0o600, settings.to_string().as_bytes()).map_err(
             |source| RunDirError::Io {
                 action: "write",
                 path: path.display().to_string(),

@@ -3,14 +3,14 @@
 //! After a crash everything counts. After a reboot blocks do not until the store confirms them: the node may have been
 //! away for so long that they were given to another.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use roadbed_api::{Kind, Object};
 use serde::{Deserialize, Serialize};
 
+use crate::files::write_atomically;
 use crate::resources::{Kept, Objects};
 
 const NAME: &str = "snapshot.json";
@@ -115,26 +115,9 @@ impl Snapshots {
             bgp: kept(&objects.bgp),
             blocks: kept(&objects.blocks),
         };
-        write_atomically(&self.path, &serde_json::to_vec(&document)?)
+        // It holds peers' passwords.
+        write_atomically(&self.path, 0o600, &serde_json::to_vec(&document)?)
     }
-}
-
-/// Writes beside, syncs, renames: a reader finds the old text or the new one, never half of one.
-///
-/// # Errors
-/// When the system refuses.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    // The snapshot holds what peers' passwords are.
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@
 mod deleting;
 #[path = "agent/host_ends.rs"]
 mod host_ends;
+#[path = "agent/installing.rs"]
+mod installing;
 #[path = "agent/looking.rs"]
 mod looking;
 #[path = "agent/ranges.rs"]
