@@ -12,7 +12,10 @@ use crate::link::LinkTarget;
 use crate::route::RouteKind;
 use crate::socket::Netlink;
 
-const POLL_EVERY: Duration = Duration::from_millis(1);
+/// The first pause between two looks: on an idle node the work queue needs less. Each next one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_micros(50);
+/// The longest one.
+const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 
 impl Netlink {
     /// Waits until the link is operationally up: its queue is live and IPv6 runs on it. A veth needs both ends up.
@@ -49,6 +52,7 @@ impl Netlink {
         mut reached: impl FnMut(&mut Self) -> Result<bool, NetlinkError>,
     ) -> Result<(), NetlinkError> {
         let started = Instant::now();
+        let mut pause = FIRST_PAUSE;
         while !reached(self)? {
             if started.elapsed() >= timeout {
                 let millis = timeout.as_millis();
@@ -58,7 +62,8 @@ impl Netlink {
                     millis,
                 });
             }
-            std::thread::sleep(POLL_EVERY);
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
         Ok(())
     }
