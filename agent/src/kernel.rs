@@ -1,6 +1,6 @@
 //! What the agent does with links and neighbours: blocking calls, made on threads that may block. Routes are `fib`'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use roadbed_api::agent::AttachmentKey;
@@ -15,6 +15,8 @@ use roadbed_ipam::{KernelAttachment, Row};
 /// MTU where no link says otherwise (Ethernet).
 pub const DEFAULT_MTU: u32 = 1500;
 
+/// Protocol of routes that the kernel made of router advertisements (`RTPROT_RA`).
+const ROUTER_ADVERTISEMENT: u8 = 9;
 /// Settings of host ends. By netlink, since a container without privileges sees `/proc/sys` read-only.
 const HOST_END: [(Ipv4Conf, u32); 4] = [
     // A host whose forwarding was switched on interface by interface gives new ones none.
@@ -72,6 +74,27 @@ pub fn addresses_over(netlink: &mut Netlink, ifindex: u32) -> Result<Vec<IpAddr>
     let hosts =
         routes.filter(|r| r.gateway.is_none() && r.dst.prefix_len() == r.dst.max_prefix_len());
     Ok(hosts.map(|route| route.dst.addr()).collect())
+}
+
+/// Names of the links over which a router advertised an IPv6 default route.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn advertised_default_links() -> Result<Vec<String>, NetlinkError> {
+    let mut netlink = Netlink::open()?;
+    let filter = RouteFilter {
+        table: Some(TABLE_MAIN),
+        protocol: Some(ROUTER_ADVERTISEMENT),
+        ifindex: None,
+    };
+    let routes = netlink.routes(filter)?.into_iter();
+    let defaults = routes.filter(|route| route.dst.prefix_len() == 0 && route.dst.addr().is_ipv6());
+    let links: BTreeSet<u32> = defaults.filter_map(|route| route.ifindex).collect();
+    let mut names = Vec::new();
+    for ifindex in links {
+        names.extend(netlink.link_by_index(ifindex)?.map(|link| link.name));
+    }
+    Ok(names)
 }
 
 /// The smallest MTU of the links that lead out of the node.

@@ -31,4 +31,5 @@ pub mod resources;
 pub mod run_dir;
 pub mod snapshot;
 pub mod sync;
+pub mod sysctls;
 pub mod unwire;

@@ -15,6 +15,7 @@ use roadbed_agent::cni::{self, Conflist};
 use roadbed_agent::config::{AgentConfig, Overrides};
 use roadbed_agent::run_dir::RunDir;
 use roadbed_agent::snapshot::Snapshots;
+use roadbed_agent::sysctls::Sysctls;
 use roadbed_agent::{antispoof, bgp, blocks, host_ends, kernel, ledger, ready, sync};
 use roadbed_bgpd::program;
 use roadbed_fib::{
@@ -125,7 +126,8 @@ fn uninstall_cni(config: &AgentConfig) -> Result<()> {
 
 async fn run(config: AgentConfig) -> Result<()> {
     let run_dir = RunDir::lock(&config.run_dir)?;
-    run_dir.write_sysctls()?;
+    let mut sysctls = Sysctls::new(run_dir.path());
+    sysctls.keep().context("run_dir: cannot write settings")?;
     let boot_id = kernel::boot_id().context("cannot read the boot id")?;
     let snapshots = Snapshots::new(&config.state_dir, &config.node, &boot_id)
         .with_context(|| format!("state_dir: cannot make {}", config.state_dir.display()))?;
@@ -152,7 +154,7 @@ async fn run(config: AgentConfig) -> Result<()> {
     attachments.adopt(&rows).await?;
     finish_adoption(&fib, Source::Pod);
     tokio::spawn(back_blocks(fib.clone(), blocks.clone()));
-    tokio::spawn(audit(attachments.clone()));
+    tokio::spawn(audit(attachments.clone(), sysctls));
     host_ends::start().context("cannot follow links")?;
 
     let bgp = bgp::start(
@@ -233,11 +235,14 @@ async fn back_blocks(fib: FibHandle, blocks: Blocks) {
     }
 }
 
-async fn audit(attachments: Attachments) {
+async fn audit(attachments: Attachments, mut sysctls: Sysctls) {
     let mut interval = tokio::time::interval(AUDIT);
     loop {
         interval.tick().await;
         attachments.audit().await;
+        if let Err(error) = sysctls.keep() {
+            tracing::warn!(%error, "settings for the plugin cannot be written");
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
-use roadbed_api::names::{SOCKET_NAME, SYSCTLS_NAME};
+use roadbed_api::names::SOCKET_NAME;
 use thiserror::Error;
 use tokio::net::UnixListener;
 
@@ -122,30 +122,6 @@ impl RunDir {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o660))
             .map_err(fail("set the mode of"))?;
         Ok(listener)
-    }
-
-    /// Leaves the host-wide settings that forwarding needs for the plugin to apply: it is root on the host, we may
-    /// see `/proc/sys` read-only.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn write_sysctls(&self) -> Result<(), RunDirError> {
-        let settings = serde_json::json!({
-            "net.ipv4.ip_forward": "1",
-            "net.ipv6.conf.all.forwarding": "1",
-            "net.ipv4.fib_multipath_hash_policy": "1",
-            "net.ipv6.fib_multipath_hash_policy": "1",
-            "net.ipv4.conf.all.ignore_routes_with_linkdown": "1",
-            "net.ipv6.conf.all.ignore_routes_with_linkdown": "1",
-        });
-        let path = self.path.join(SYSCTLS_NAME);
-        crate::files::write_atomically(&path, 0o600, settings.to_string().as_bytes()).map_err(
-            |source| RunDirError::Io {
-                action: "write",
-                path: path.display().to_string(),
-                source,
-            },
-        )
     }
 }
 

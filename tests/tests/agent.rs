@@ -5,6 +5,8 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+#[path = "agent/confined.rs"]
+mod confined;
 #[path = "agent/deleting.rs"]
 mod deleting;
 #[path = "agent/host_ends.rs"]

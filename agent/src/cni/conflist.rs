@@ -90,7 +90,7 @@ impl Conflist {
 
 fn text(config: &CniConfig, run_dir: &Path, exists: impl Fn(&str) -> bool) -> String {
     let mut plugins =
-        vec![json!({"type": PLUGIN, "runDir": run_dir, "capabilities": {"mac": true}})];
+        vec![json!({"type": PLUGIN, "runDir": run_dir, "capabilities": {"mac": true, "ips": true}})];
     let chained = config.chain.iter().filter(|plugin| exists(plugin));
     plugins.extend(chained.map(|plugin| match plugin.as_str() {
         "portmap" => json!({"type": plugin, "capabilities": {"portMappings": true}}),

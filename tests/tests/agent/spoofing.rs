@@ -11,8 +11,9 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendmsg,
     socket,
 };
-use roadbed_hostnet::NetNs;
+use roadbed_api::names::attachment_mac;
 use roadbed_hostnet::netns::run_in;
+use roadbed_hostnet::{MacAddr, NetNs};
 use roadbed_tests::bench::Bench;
 use roadbed_tests::pod::Pod;
 use roadbed_tests::site::Site;
@@ -130,6 +131,11 @@ impl Scene {
             .unwrap();
         site.run(N1, &format!("sysctl -qw net.ipv6.conf.{dev}.accept_ra=2"))
             .unwrap();
+        // Nothing that waits for an answer in the pod, and leaves it later.
+        let mac = MacAddr(attachment_mac(&pods[0].key(), 0));
+        let known = format!("ip neigh add {HOST_END} lladdr {mac} dev eth0 nud permanent");
+        let words: Vec<&str> = known.split(' ').collect();
+        pods[0].exec(site, &words).unwrap();
         Self { bench, pods }
     }
 
