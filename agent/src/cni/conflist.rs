@@ -89,8 +89,9 @@ impl Conflist {
 }
 
 fn text(config: &CniConfig, run_dir: &Path, exists: impl Fn(&str) -> bool) -> String {
-    let mut plugins =
-        vec![json!({"type": PLUGIN, "runDir": run_dir, "capabilities": {"mac": true, "ips": true}})];
+    let mut plugins = vec![
+        json!({"type": PLUGIN, "runDir": run_dir, "capabilities": {"mac": true, "ips": true}}),
+    ];
     let chained = config.chain.iter().filter(|plugin| exists(plugin));
     plugins.extend(chained.map(|plugin| match plugin.as_str() {
         "portmap" => json!({"type": plugin, "capabilities": {"portMappings": true}}),
