@@ -40,3 +40,4 @@ pub use ipam::Ipam;
 pub use result::{CniResult, Interface, IpConfig, RouteConfig};
 pub use run::{Outcome, run};
 pub use version::CniVersion;
+pub use wire::parse_reservation;

@@ -142,6 +142,22 @@ impl Plan {
     }
 }
 
+/// Judges the agent's answer to a reservation as ADD does before it touches anything: the link's name, and the addresses.
+/// For tests and fuzzing. Never panics, whatever the bytes.
+///
+/// # Errors
+/// Why nothing can be wired by it.
+pub fn parse_reservation(
+    key: &AttachmentKey,
+    body: &[u8],
+) -> Result<(String, Vec<IpAddr>), CniError> {
+    let reservation: Reservation =
+        serde_json::from_slice(body).map_err(|error| CniError::Reservation(error.to_string()))?;
+    let plan = Plan::new(key, &reservation)?;
+    let addresses = plan.addresses.into_iter().map(|(ip, _)| ip).collect();
+    Ok((plan.host_ifname, addresses))
+}
+
 /// A wiring in progress. Dropped before [`Self::keep`], it deletes what it made.
 pub(crate) struct Wiring<'a> {
     host: &'a mut Netlink,
