@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use ipnet::IpNet;
 use roadbed_api::agent::{
-    ApiError, Attachment, AttachmentKey, AttachmentList, AttachmentState, CommitRequest, ErrorCode,
-    Released, Reservation, ReserveRequest,
+    ApiError, Attachment, AttachmentDetail, AttachmentKey, AttachmentList, AttachmentState,
+    CommitRequest, ErrorCode, Released, Reservation, ReserveRequest,
 };
 use roadbed_api::names::{GATEWAY_V4, GATEWAY_V6, NOTES_DIR, attachment_mac, host_ifname, ifalias};
 use roadbed_fib::{FibHandle, RouteChange, RouteKind, RouteSpec, Source};
@@ -20,6 +20,7 @@ use tokio::sync::{OwnedMutexGuard, RwLock};
 
 use crate::blocks::{BlockView, Blocks};
 use crate::config::AgentConfig;
+use crate::detail;
 use crate::kernel;
 use crate::ledger::{LedgerGone, LedgerHandle};
 use crate::unwire::{self, UnwireError, Unwirer};
@@ -231,6 +232,21 @@ impl Attachments {
         }
         self.blocks.plan_soon();
         Ok(Released { existed })
+    }
+
+    /// One attachment beside what the kernel has of it.
+    ///
+    /// # Errors
+    /// There is none of this key, or the kernel cannot be asked.
+    pub async fn detail(&self, key: AttachmentKey) -> Result<AttachmentDetail, ApiError> {
+        let Some(row) = self.ledger.get(key).await.map_err(gone)? else {
+            let message = "no such attachment on this node";
+            return Err(ApiError::new(ErrorCode::NotFound, message));
+        };
+        let attachment = attachment(row);
+        blocking(move || detail::look(attachment))
+            .await?
+            .map_err(kernel_error)
     }
 
     /// All attachments of the node.

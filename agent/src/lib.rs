@@ -22,6 +22,7 @@ pub mod bgp;
 pub mod blocks;
 pub mod cni;
 pub mod config;
+pub mod detail;
 pub mod files;
 pub mod host_ends;
 pub mod kernel;

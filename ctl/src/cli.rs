@@ -133,6 +133,14 @@ pub enum Command {
     /// Attachments of this node: pods, their addresses and host interfaces
     #[command(visible_alias = "attachments")]
     Pods,
+    /// One pod's interfaces: address, veth, routes, neighbours, counters, and what is wrong with them
+    #[command(
+        after_help = "NAME: a pod's name, alone or as NAMESPACE/NAME; the beginning of a container ID; a host interface; an address.\n\nExits with 1 when there is none, or when something is wrong with it.\n\nExamples:\n  roadbedctl pod demo/web\n  roadbedctl pod 10.244.1.7 -o yaml"
+    )]
+    Pod {
+        /// Which
+        name: String,
+    },
     /// Put resources into the store
     #[command(after_help = APPLY_EXAMPLES)]
     Apply {

@@ -57,6 +57,9 @@ pub enum CtlError {
         /// The store.
         home: String,
     },
+    /// The answer shows what is wrong.
+    #[error("problems found: {0}")]
+    Ailing(usize),
     /// Nothing matches.
     #[error("{0}")]
     Nothing(String),

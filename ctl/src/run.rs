@@ -9,7 +9,8 @@ use clap::{CommandFactory, FromArgMatches};
 use ipnet::IpNet;
 use roadbed_api::Object;
 use roadbed_api::agent::{
-    ATTACHMENTS, AttachmentList, BgpPeer, IPAM, IpamReport, NodeStatus, ROUTES, RouteReport, STATUS,
+    ATTACHMENTS, Attachment, AttachmentDetail, AttachmentList, BgpPeer, IPAM, IpamReport,
+    NodeStatus, ROUTES, RouteReport, STATUS,
 };
 use roadbed_api::names::SOCKET_NAME;
 use roadbed_client::AgentClient;
@@ -26,6 +27,8 @@ use crate::plan::{self, object_name};
 use crate::policy::{self, PolicyTest};
 use crate::{render, resources};
 
+/// Characters of a container ID that tell it from others.
+const CONTAINER_ID_MIN: usize = 6;
 /// How long `version` waits for an agent.
 const VERSION_WAIT: Duration = Duration::from_secs(1);
 
@@ -91,6 +94,7 @@ fn dispatch(cli: Cli, name: &str, out: &mut dyn Write) -> Result<(), CtlError> {
         Command::Bgp(Bgp::Dump { file }) => bgp_dump(&global, &file, out),
         Command::Bgp(Bgp::Policy(Policy::Test(what))) => policy_test(&global, &what, out),
         Command::Pods => pods(&global, out),
+        Command::Pod { name } => pod(&global, &name, out),
         Command::Apply { files, dry_run } => apply_files(&global, &files, dry_run, out),
         Command::Get { kind, name } => get(&global, kind, name.as_deref(), out),
         Command::Delete(what) => delete(&global, &what, out),
@@ -286,6 +290,43 @@ fn pods(global: &Global, out: &mut dyn Write) -> Result<(), CtlError> {
     };
     let table = |wide| render::attachments(&list.attachments, wide);
     show(global.output, &list, table, names, out)
+}
+
+fn pod(global: &Global, name: &str, out: &mut dyn Write) -> Result<(), CtlError> {
+    let agent = agent(global);
+    let list: AttachmentList = agent.get(ATTACHMENTS)?;
+    let mut found: Vec<AttachmentDetail> = Vec::new();
+    for attachment in list.attachments.iter().filter(|a| is_called(a, name)) {
+        found.push(agent.get(&attachment.key.path())?);
+    }
+    if found.is_empty() {
+        let name = name.escape_debug();
+        return Err(CtlError::Nothing(format!(
+            "no attachment of this node is called \"{name}\": roadbedctl pods lists all"
+        )));
+    }
+    let names = || {
+        found
+            .iter()
+            .map(|d| d.attachment.host_ifname.clone())
+            .collect()
+    };
+    show(global.output, &found, |_| render::pod(&found), names, out)?;
+    match found.iter().map(|detail| detail.problems.len()).sum() {
+        0 => Ok(()),
+        count => Err(CtlError::Ailing(count)),
+    }
+}
+
+/// By the pod's name, its container, its host interface or its address.
+fn is_called(attachment: &Attachment, name: &str) -> bool {
+    let pod = attachment.pod.as_ref().is_some_and(|pod| {
+        pod.name == name || name.split_once('/') == Some((&pod.namespace, &pod.name))
+    });
+    let container = name.len() >= CONTAINER_ID_MIN.min(attachment.key.container_id.len());
+    pod || (container && attachment.key.container_id.starts_with(name))
+        || attachment.host_ifname == name
+        || attachment.addresses.iter().any(|a| a.to_string() == name)
 }
 
 fn policy_test(global: &Global, what: &PolicyTest, out: &mut dyn Write) -> Result<(), CtlError> {

@@ -15,6 +15,8 @@ mod host_ends;
 mod installing;
 #[path = "agent/looking.rs"]
 mod looking;
+#[path = "agent/pod.rs"]
+mod pod;
 #[path = "agent/ranges.rs"]
 mod ranges;
 #[path = "agent/refusals.rs"]

@@ -16,8 +16,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use roadbed_api::agent::{
-    ApiError, AttachmentKey, AttachmentList, BGP_BMP, BGP_DUMP, BGP_PEERS, BGP_RIB, CommitRequest,
-    ErrorCode, IpamReport, NodeStatus, Probe, Released, Reservation, ReserveRequest, RouteReport,
+    ApiError, AttachmentDetail, AttachmentKey, AttachmentList, BGP_BMP, BGP_DUMP, BGP_PEERS,
+    BGP_RIB, CommitRequest, ErrorCode, IpamReport, NodeStatus, Probe, Released, Reservation,
+    ReserveRequest, RouteReport,
 };
 use roadbed_fib::FibHandle;
 use serde::de::DeserializeOwned;
@@ -131,6 +132,10 @@ pub async fn serve(
         .layer(middleware::from_fn(root_only));
     let router = Router::new()
         .route("/v1/attachments", get(attachments))
+        .route(
+            "/v1/attachments/{network}/{container}/{ifname}",
+            get(attachment),
+        )
         .route("/v1/status", get(status))
         .route("/v1/ipam", get(ipam))
         .route("/v1/routes", get(routes))
@@ -215,6 +220,13 @@ fn key(
         None => Ok(key),
         Some(problem) => Err(Failure(ApiError::new(ErrorCode::Invalid, problem))),
     }
+}
+
+async fn attachment(
+    State(app): Shared,
+    Path(parts): Path<(String, String, String)>,
+) -> Result<Json<AttachmentDetail>, Failure> {
+    Ok(Json(app.attachments.detail(key(parts)?).await?))
 }
 
 async fn attachments(State(app): Shared) -> Result<Json<AttachmentList>, Failure> {

@@ -261,6 +261,14 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
         .map(u32::from_ne_bytes)
 }
 
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes
+        .get(at..at + 8)?
+        .try_into()
+        .ok()
+        .map(u64::from_ne_bytes)
+}
+
 pub(crate) fn u32_be_at(bytes: &[u8], at: usize) -> Option<u32> {
     u32_at(bytes, at).map(u32::from_be)
 }

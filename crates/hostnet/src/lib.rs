@@ -16,6 +16,7 @@
 
 mod addr;
 mod channel;
+mod counters;
 mod devconf;
 mod error;
 mod group;
@@ -34,6 +35,7 @@ pub mod sysctl;
 mod veth;
 
 pub use addr::Address;
+pub use counters::Counters;
 pub use devconf::{AddrGenMode, Ipv4Conf};
 pub use error::NetlinkError;
 pub use link::{Link, LinkTarget, MAX_IFNAME_LEN, check_ifname};

@@ -19,7 +19,7 @@ pub const MAX_IFNAME_LEN: usize = 15;
 const MAX_ALIAS_LEN: usize = 255;
 
 const RTM_NEWLINK: u16 = 16;
-const IFINFOMSG_LEN: usize = 16;
+pub(crate) const IFINFOMSG_LEN: usize = 16;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
@@ -79,7 +79,7 @@ impl fmt::Display for LinkTarget<'_> {
 }
 
 impl LinkTarget<'_> {
-    fn message(&self) -> Result<LinkMessage, NetlinkError> {
+    pub(crate) fn message(&self) -> Result<LinkMessage, NetlinkError> {
         let mut message = LinkMessage::default();
         match *self {
             Self::Index(index) => message.header.index = index,

@@ -2,6 +2,7 @@
 
 mod agent;
 mod bgp;
+mod pod;
 mod resources;
 mod table;
 
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 pub use agent::{IpamView, attachments, ipam, routes, status};
 pub use bgp::{RouteSide, bgp_peer, bgp_peers, bgp_routes, bmp_stations};
+pub use pod::pod;
 pub use resources::{names, resources, resources_json, resources_yaml};
 
 /// Pretty JSON with a newline at the end.

@@ -5,6 +5,7 @@
 //! | `POST /v1/attachments` | reserve ([`ReserveRequest`]) | [`Reservation`] |
 //! | `POST /v1/attachments/{network}/{containerID}/{ifname}/commit` | commit ([`CommitRequest`]) | [`Attachment`] |
 //! | `DELETE /v1/attachments/{network}/{containerID}/{ifname}` | unwire and release | [`Released`] |
+//! | `GET` on the same path | beside what the kernel has | [`AttachmentDetail`] |
 //! | `GET /v1/attachments` | all of this node | [`AttachmentList`] |
 //! | `GET /v1/status` | the node and its peers | [`NodeStatus`] |
 //! | `GET /v1/ipam` | pools, blocks, addresses | [`IpamReport`] |
@@ -20,6 +21,7 @@
 
 mod attachment;
 mod bgp;
+mod detail;
 mod report;
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +35,7 @@ pub use bgp::{
     ConnectionCounts, MessageCounts, NextHopReport, ReceivedRoute, RibQuery, RouteAttributes,
     bgp_peer_path,
 };
+pub use detail::{AttachmentDetail, LinkReport, NeighbourReport, TrafficCounters};
 pub use report::{
     BlockReport, Count, FamilyCounts, IpamReport, NodeStatus, PeerReport, PoolReport, Probe,
     RouteOrigin, RouteReport, RouteRow, StoreReport,
