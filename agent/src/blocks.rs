@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use roadbed_api::kinds::{BlockState, IpBlockSpec, IpPoolStatus};
+use roadbed_api::kinds::{BlockState, IpBlockSpec, IpBlockStatus, IpPoolStatus};
 use roadbed_api::names::NODE_LABEL;
 use roadbed_api::{Kind, Resource, Timestamp};
 use roadbed_ipam::{
-    Action, ConfirmedBlock, Family, PlanProblem, PoolView, Tuning, View, conditions,
-    confirmed_blocks, families, pending_block, plan, resolve,
+    Action, COUNTS_EVERY, ConfirmedBlock, Family, PlanProblem, PoolView, Tuning, View, conditions,
+    confirmed_blocks, families, pending_block, plan, resolve, worth_telling,
 };
 use roadbed_store::{Labels, Store, StoreError};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::ledger::LedgerHandle;
 use crate::resources::Resources;
@@ -105,6 +106,8 @@ struct Task {
     wanted: Arc<Notify>,
     /// Own blocks as last read or written.
     own: Vec<Resource<IpBlockSpec>>,
+    /// When the counts of a block were last written, by its name.
+    counted: BTreeMap<String, Instant>,
 }
 
 /// Starts the task; it runs until the process ends.
@@ -126,6 +129,7 @@ pub fn start(
         view,
         wanted: wanted.clone(),
         own: Vec::new(),
+        counted: BTreeMap::new(),
     };
     tokio::spawn(task.run());
     Blocks {
@@ -199,6 +203,7 @@ impl Task {
             }
         }
         self.publish(resources, problems);
+        self.write_counts().await;
         Ok(())
     }
 
@@ -294,6 +299,38 @@ impl Task {
             .iter()
             .filter_map(|o| o.typed().ok())
             .collect())
+    }
+
+    /// Tells the store how full own blocks are: rarely, and a failure is no more than a count that is told later.
+    async fn write_counts(&mut self) {
+        let now = Instant::now();
+        self.counted.retain(|_, at| now < *at + COUNTS_EVERY);
+        let cidrs = self.own.iter().map(|b| b.spec.cidr).collect();
+        // The ledger's thread ends only with the process.
+        let usage = self.ledger.usage(cidrs).await.unwrap_or_default();
+        for block in &self.own {
+            let (Some(usage), Some(uid)) = (usage.get(&block.spec.cidr), &block.metadata.uid)
+            else {
+                continue;
+            };
+            if self.counted.contains_key(block.name()) || !worth_telling(&block.status, usage) {
+                continue;
+            }
+            let status = IpBlockStatus {
+                capacity: usage.capacity,
+                in_use: usage.in_use,
+                observed: Some(Timestamp(jiff_now())),
+            };
+            let Ok(status) = serde_json::to_value(status) else {
+                continue;
+            };
+            let name = block.name();
+            let written = self.store.update_status(Kind::IPBlock, name, uid, status);
+            if let Err(error) = written.await {
+                tracing::debug!(%error, block = name, "counts of a block not written");
+            }
+            self.counted.insert(name.to_owned(), now);
+        }
     }
 
     /// Every node comes to the same answer, so it does not matter who writes it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use roadbed_agent::api::{self, App};
 use roadbed_agent::attach::Attachments;
@@ -183,12 +183,19 @@ async fn run(config: AgentConfig) -> Result<()> {
         app.blocks.clone(),
     ));
     tracing::info!(node = %app.config.node, attachments = rows.len(), run_dir = %run_dir.path().display(), "agent started");
-    tokio::select! {
-        served = api::serve(listener, app, terminated()) => served.context("local API")?,
+    let lost = tokio::select! {
+        served = api::serve(listener, app, terminated()) => served.context("local API").map(|()| false)?,
         // A caller that keeps its connection open must not keep the agent.
-        () = async { terminated().await; tokio::time::sleep(GOODBYE).await } => {}
-    }
+        () = async { terminated().await; tokio::time::sleep(GOODBYE).await } => false,
+        () = lost(&run_dir) => true,
+    };
     bgp.stop().await;
+    if lost {
+        bail!(
+            "run_dir: somebody deleted {}: start the agent again",
+            run_dir.path().display()
+        );
+    }
     tracing::info!("agent stopped; routes and pods stay as they are");
     Ok(())
 }
@@ -243,6 +250,15 @@ async fn audit(attachments: Attachments, mut sysctls: Sysctls) {
         if let Err(error) = sysctls.keep() {
             tracing::warn!(%error, "settings for the plugin cannot be written");
         }
+    }
+}
+
+/// Resolves when the run directory is not ours any more: a new process makes a new one, and rebuilds the ledger from the
+/// kernel.
+async fn lost(run_dir: &RunDir) {
+    let mut interval = tokio::time::interval(AUDIT);
+    while run_dir.is_ours() {
+        interval.tick().await;
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 use roadbed_api::names::SOCKET_NAME;
 use thiserror::Error;
 use tokio::net::UnixListener;
+
+/// Name of the lock file.
+const LOCK: &str = "agent.lock";
 
 /// The run directory cannot be used.
 #[derive(Debug, Error)]
@@ -39,7 +42,7 @@ pub enum RunDirError {
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl RunDir {
@@ -61,7 +64,7 @@ impl RunDir {
             .mode(0o755)
             .create(path)
             .map_err(fail("create", path))?;
-        let lock_path = path.join("agent.lock");
+        let lock_path = path.join(LOCK);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -89,13 +92,22 @@ impl RunDir {
         written.map_err(fail("write", &lock_path))?;
         Ok(Self {
             path: path.to_owned(),
-            _lock: lock,
+            lock,
         })
     }
 
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the directory is still the one that we locked: without it nobody can reach us, and another agent may start.
+    pub fn is_ours(&self) -> bool {
+        let there = fs::metadata(self.path.join(LOCK));
+        match (there, self.lock.metadata()) {
+            (Ok(there), Ok(ours)) => (there.dev(), there.ino()) == (ours.dev(), ours.ino()),
+            _ => false,
+        }
     }
 
     /// Opens the socket, in place of one that an earlier agent left: the lock says that none listens there.
@@ -139,6 +151,11 @@ mod tests {
             "{error}"
         );
         assert!(error.contains("run_dir"), "{error}");
+        assert!(first.is_ours());
+        std::fs::remove_file(dir.path().join(LOCK)).unwrap();
+        assert!(!first.is_ours());
+        std::fs::write(dir.path().join(LOCK), "").unwrap();
+        assert!(!first.is_ours());
         drop(first);
         RunDir::lock(dir.path()).unwrap();
     }

@@ -246,3 +246,24 @@ async fn blocks_of_a_deleted_pool_go_back_once_empty() {
         .await;
     assert!(stored_blocks(&store).await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_store_is_told_how_full_a_block_is() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    pool(&store, "v4", "10.244.0.0/24", 28).await;
+    let node = node("n1", &store);
+    node.until("the first block", |view| view.blocks.len() == 1)
+        .await;
+    let told = async {
+        loop {
+            let blocks = store.list(Kind::IPBlock, &Labels::new()).await.unwrap();
+            let block: Resource<IpBlockSpec> = blocks.objects[0].typed().unwrap();
+            if block.status.observed.is_some() {
+                return block.status;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let status = tokio::time::timeout(PATIENCE, told).await.unwrap();
+    assert_eq!((status.capacity, status.in_use), (16, 0));
+}

@@ -7,8 +7,10 @@
 //! - [`pools`]: resources to [`PoolView`]s; overlaps and who yields
 //! - [`slots`]: where in a pool the next block lies
 //! - [`planner`]: blocks to claim, confirm, give back
+//! - [`counts`]: what of a block's usage the store is told
 //! - [`ledger`]: addresses of attachments, in one SQLite file of the run directory
 
+pub mod counts;
 pub mod family;
 mod hash;
 pub mod ledger;
@@ -16,6 +18,7 @@ pub mod planner;
 pub mod pools;
 pub mod slots;
 
+pub use counts::{COUNTS_EVERY, worth_telling};
 pub use family::Family;
 pub use ledger::{
     AddressRequest, CommitError, ConfirmedBlock, KernelAttachment, Ledger, LedgerError,

@@ -48,6 +48,16 @@ fn reachable_from_outside(site: &Site, pods: &[Pod]) {
     }
 }
 
+/// Pings the pods' addresses from their node.
+fn reachable_from_node(site: &Site, pods: &[Pod]) {
+    for pod in pods {
+        for address in &pod.addresses {
+            site.run(N1, &format!("ping -n -c 1 -W 5 {address}"))
+                .unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_ledger_lost_with_the_run_directory_is_rebuilt_from_the_kernel() {
     let bench = connected();
@@ -129,6 +139,27 @@ fn what_a_killed_agent_left_is_adopted_and_only_what_is_stale_is_swept() {
         .filter(|line| line.contains("Deleted") && !line.contains(STALE))
         .collect();
     assert_eq!(others, Vec::<&String>::new());
+    check_distinct(site, &all);
+    reachable_from_outside(site, &all);
+}
+
+#[test]
+fn an_agent_whose_run_directory_is_deleted_ends_and_says_why() {
+    let bench = connected();
+    let site = &bench.site;
+    let mut all = pods(site, "before", 2);
+    std::fs::remove_dir_all(site.path(N1, "/run/roadbed").unwrap()).unwrap();
+    site.until(SOON, "the agent has ended", || {
+        let programs = site.lab().status(N1)?.programs;
+        ensure!(programs.iter().all(|p| p.pid.is_none()), "{programs:?}");
+        Ok(())
+    })
+    .unwrap();
+    check_contains(&site.agent_log(N1), &["somebody deleted /run/roadbed"]);
+    reachable_from_node(site, &all);
+    bench.start(N1).unwrap();
+    site.ready(N1).unwrap();
+    all.extend(pods(site, "after", 2));
     check_distinct(site, &all);
     reachable_from_outside(site, &all);
 }
