@@ -1,7 +1,7 @@
 //! Debian's plugins after ours in one list.
 
 use roadbed_tests::bench::Bench;
-use roadbed_tests::cni::{Container, NetworkList, Runtime};
+use roadbed_tests::cni::{Container, NetworkList, Runtime, refusal};
 use roadbed_tests::pod::{NETWORK, Pod, network};
 use roadbed_tests::probe::{PORT, Sent};
 use roadbed_tests::site::json_lines;
@@ -96,6 +96,22 @@ fn tuning_sets_what_it_is_asked() {
     assert!(inside.contains("mtu 1400"), "{inside}");
     site.run(N1, &format!("ping -n -c 1 -W 2 {}", v4(&result)))
         .unwrap();
+    runtime.del(&list, &web).unwrap();
+    assert_eq!(wired(site), (0, 0, 0));
+}
+
+#[test]
+fn a_mac_that_tuning_changes_is_named_by_check() {
+    let bench = Bench::solo().unwrap();
+    let site = &bench.site;
+    let tuning = json!({"type": "tuning", "mac": "02:00:00:00:00:09"});
+    let web = Container::pod("web");
+    let (mut runtime, list, result) = chained(&bench, tuning, web.clone());
+    let found = refusal(runtime.check(&list, &web)).unwrap();
+    let host = Pod::new(N1, "web").host_ifname();
+    let said = format!("static neighbour {} on {host} points to", v4(&result));
+    assert_eq!((found.plugin.as_str(), found.code), ("roadbed", 110));
+    assert!(found.message.contains(&said), "{found}");
     runtime.del(&list, &web).unwrap();
     assert_eq!(wired(site), (0, 0, 0));
 }
