@@ -1,7 +1,7 @@
 //! Anti-spoofing: nftables table `roadbed` lets packets in from a pod only when the way back to their source leads to
 //! that pod. Reverse path filtering by setting knows IPv4 alone, and `all` overrides it.
 //!
-//! Nothing in it is per pod: the rules ask the routing table, so a pod whose routes are not there yet can send nothing.
+//! ADR 8 says why it is built so. Nothing in it is per pod: the rules ask the routing table, so a pod whose routes are not there yet can send nothing.
 //! Neighbours of pods are permanent on both ends, so no neighbour discovery of a pod is ever needed.
 
 use std::time::Duration;
