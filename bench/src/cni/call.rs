@@ -52,10 +52,13 @@ impl Plugin {
         }
     }
 
-    /// Debian's `ptp` with `host-local`, for IPv4 alone: with IPv6 it sleeps 50 ms at least until the kernel has checked the
-    /// address, which would make ours look better than it is.
-    pub(crate) fn ptp(node: &Node) -> Self {
-        let ranges = json!([[{"subnet": "10.200.0.0/16"}]]);
+    /// Debian's `ptp` with `host-local`. For IPv6 too it sleeps 50 ms at least until the kernel has checked the address;
+    /// for IPv4 alone it is as fast as it can be, while ours does both.
+    pub(crate) fn ptp(node: &Node, dual: bool) -> Self {
+        let ranges = match dual {
+            true => json!([[{"subnet": "10.200.0.0/16"}], [{"subnet": "fd00:200::/64"}]]),
+            false => json!([[{"subnet": "10.200.0.0/16"}]]),
+        };
         Self::debian(node, "ptp", &ranges, json!({}))
     }
 

@@ -31,7 +31,7 @@ use crate::report::Report;
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Needs root, and Debian's containernetworking-plugins, curl, iperf3, strace and time. Exit code 1: a bar is missed."
+    after_help = "Needs root, and Debian's containernetworking-plugins, curl, iperf3, strace and time."
 )]
 struct Args {
     /// What the run's own children do.
@@ -40,6 +40,9 @@ struct Args {
     /// ADD and DEL of each plugin, in turns: ABBA.
     #[arg(long, default_value_t = 300)]
     pairs: usize,
+    /// Let ptp do IPv6 too, as ours does.
+    #[arg(long)]
+    ptp_dual: bool,
     /// Pods that the agent holds meanwhile.
     #[arg(long, default_value_t = 100)]
     held: usize,
@@ -73,13 +76,12 @@ enum Inner {
 fn main() -> ExitCode {
     let args = Args::parse();
     let result = match &args.inner {
-        Some(Inner::Pong { address }) => path::pong(address).map(|()| true),
-        Some(Inner::Ping { address, seconds }) => path::ping(address, *seconds).map(|()| true),
+        Some(Inner::Pong { address }) => path::pong(address),
+        Some(Inner::Ping { address, seconds }) => path::ping(address, *seconds),
         None => run(&args),
     };
     match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("roadbed-bench-cni: {error:#}");
             ExitCode::FAILURE
@@ -87,8 +89,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// False: a bar is missed.
-fn run(args: &Args) -> Result<bool> {
+fn run(args: &Args) -> Result<()> {
     ensure!(
         args.pairs >= 2 && args.burst >= 1,
         "--pairs: at least 2; --burst: at least 1"
@@ -101,7 +102,7 @@ fn run(args: &Args) -> Result<bool> {
     // Before anything runs on another thread: namespaces are a thread's.
     let node = Node::new(&bin_dir)?;
     let ours = Plugin::roadbed(&node);
-    let theirs = Plugin::ptp(&node);
+    let theirs = Plugin::ptp(&node, args.ptp_dual);
     let mut report = Report::new(&node)?;
 
     let reads_alone = look::reads(&node, &ours)?;
@@ -127,6 +128,5 @@ fn run(args: &Args) -> Result<bool> {
         report.path = Some(path::run(&node, &ours, args.path_runs)?);
     }
     report.print();
-    report.write(&args.json)?;
-    Ok(report.bars().iter().all(|bar| bar.met))
+    report.write(&args.json)
 }
