@@ -169,6 +169,14 @@ impl Table {
         })
     }
 
+    /// Draws into the cache what [`Table::find_all`] is about to read: not of each prefix, since neighbours lie beside each
+    /// other.
+    pub(crate) fn draw_near(&self, prefixes: &[Nlri]) {
+        for nlri in prefixes.iter().step_by(8) {
+            std::hint::black_box(self.find(&nlri.prefix));
+        }
+    }
+
     /// Appends the ids of some prefixes. Ids are given in the order of arrival, and peers speak of prefixes in an order
     /// of their own, again and again: the prefix after the last one is tried before the index, whose lines are spread
     /// over memory.

@@ -90,6 +90,13 @@ impl Rib {
         known.clear();
         for update in updates {
             for nlri in [&update.withdrawn, &update.announced] {
+                if let Some(table) = self.find_table((table, update.family)) {
+                    self.tables[table].table.draw_near(nlri);
+                }
+            }
+        }
+        for update in updates {
+            for nlri in [&update.withdrawn, &update.announced] {
                 match self.find_table((table, update.family)) {
                     Some(table) => self.tables[table].table.find_all(nlri, known),
                     None => known.resize(known.len() + nlri.len(), None),

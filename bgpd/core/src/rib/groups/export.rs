@@ -17,7 +17,7 @@ use crate::rib::ids::{AttrId, NextHopId, NlriId, PeerId, PrefixId};
 use crate::rib::nexthops::NextHopTable;
 use crate::rib::peers::Peers;
 use crate::rib::relation::{self, NextHopMode};
-use crate::rib::table::{Entry, Path};
+use crate::rib::table::{Entry, Path, Table};
 use crate::rib::update::DEFAULT_LOCAL_PREF;
 use crate::rib::{OutMessage, Rib, TableIndex};
 
@@ -135,7 +135,7 @@ impl Rib {
             let mut round = Round::default();
             group.version += 1;
             if group.key.paths.is_none() {
-                group.touch(ids);
+                draw_near(group, &state.table, &self.attrs, ids);
             }
             let mut exporter = Exporter {
                 group,
@@ -182,6 +182,21 @@ impl Rib {
             self.attrs.release(attrs);
         }
     }
+}
+
+/// Draws what a round is about to read into the cache: loads that do not wait for each other are waited for at once.
+fn draw_near(group: &Group, table: &Table, attrs: &AttrTable, ids: &[PrefixId]) {
+    let (mut newest, mut last) = (0, AttrId::NONE);
+    for &id in ids {
+        newest = group.get(id.into()).version.max(newest);
+        if let Some(path) = table.get(id).and_then(Entry::best_path)
+            && path.attrs != last
+        {
+            last = path.attrs;
+            attrs.touch(last);
+        }
+    }
+    std::hint::black_box(newest);
 }
 
 /// Exports paths to one group during a round.
@@ -386,12 +401,6 @@ impl Exporter<'_> {
 }
 
 impl Group {
-    /// Draws what is announced for these prefixes into the cache: loads that do not wait for each other.
-    fn touch(&self, ids: &[PrefixId]) {
-        let versions = ids.iter().map(|id| self.get((*id).into()).version);
-        std::hint::black_box(versions.fold(0, u64::max));
-    }
-
     /// Records a change and notes what has to be said of it.
     fn change(
         &mut self,
