@@ -111,7 +111,9 @@ prop_compose! {
 }
 
 fn next_hop(family: Family, extended: bool) -> BoxedStrategy<NextHop> {
-    let v4 = (0x0100_0000u32..0xe000_0000).prop_map(|bits| NextHop::V4(bits.into()));
+    let v4 = (0x0100_0000u32..0xe000_0000)
+        .prop_map(|bits| NextHop::V4(bits.into()))
+        .prop_filter("a host's address", NextHop::is_usable);
     let v6 = (any::<u64>(), any::<Option<u64>>()).prop_map(|(global, local)| NextHop::V6 {
         global: Ipv6Addr::from((0x2001_0db8_u128 << 96) | u128::from(global)),
         link_local: local.map(|l| Ipv6Addr::from((0xfe80_u128 << 112) | u128::from(l))),
