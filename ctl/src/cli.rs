@@ -138,7 +138,7 @@ pub enum Command {
         after_help = "NAME: a pod's name, alone or as NAMESPACE/NAME; the beginning of a container ID; a host interface; an address.\n\nExits with 1 when there is none, or when something is wrong with it.\n\nExamples:\n  roadbedctl pod demo/web\n  roadbedctl pod 10.244.1.7 -o yaml"
     )]
     Pod {
-        /// Which
+        /// Name of the pod, or another of the words below that tell it
         name: String,
     },
     /// Put resources into the store

@@ -273,6 +273,14 @@ pub fn listen(site: &Site, node: &str, argv: &[&str]) -> Result<Listener> {
 /// # Errors
 /// When it cannot be started; a failing plugin is no error.
 pub fn plugin(site: &Site, node: &str, call: &Call) -> Result<PluginRun> {
+    plugin_run(start_plugin(site, node, call)?)
+}
+
+/// Starts the plugin as [`plugin`] does, without waiting for its answer.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn start_plugin(site: &Site, node: &str, call: &Call) -> Result<Child> {
     let mut child = site
         .lab()
         .command(node, &["/usr/local/bin/roadbed"])?
@@ -291,6 +299,14 @@ pub fn plugin(site: &Site, node: &str, call: &Call) -> Result<PluginRun> {
         // A plugin that refuses its environment does not read on; its answer says why.
         let _ = stdin.write_all(&call.stdin);
     }
+    Ok(child)
+}
+
+/// Waits for the plugin's end: until its pipes are closed.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn plugin_run(child: Child) -> Result<PluginRun> {
     let output = child.wait_with_output()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(PluginRun {
