@@ -164,17 +164,25 @@ impl Table {
 
     pub(crate) fn find(&self, prefix: &IpNet) -> Option<PrefixId> {
         let hash = hash_prefix(&self.hasher, prefix);
-        self.index.find(hash, |id| {
-            self.get(*id).is_some_and(|e| e.prefix == *prefix)
-        })
+        self.index.find(hash, |id| self.is(*id, prefix))
     }
 
     /// Draws into the cache what [`Table::find_all`] is about to read: not of each prefix, since neighbours lie beside each
-    /// other.
+    /// other, and of a long list only what does not follow upon its beginning.
     pub(crate) fn draw_near(&self, prefixes: &[Nlri]) {
-        for nlri in prefixes.iter().step_by(8) {
-            std::hint::black_box(self.find(&nlri.prefix));
+        const STEP: usize = 8;
+        let mut id = None;
+        for nlri in prefixes.iter().step_by(STEP) {
+            let guess = id.map(|id: PrefixId| PrefixId(id.0.wrapping_add(STEP as u32)));
+            id = guess
+                .filter(|guess| self.is(*guess, &nlri.prefix))
+                .or_else(|| self.find(&nlri.prefix));
+            std::hint::black_box(id);
         }
+    }
+
+    fn is(&self, id: PrefixId, prefix: &IpNet) -> bool {
+        self.get(id).is_some_and(|entry| entry.prefix == *prefix)
     }
 
     /// Appends the ids of some prefixes. Ids are given in the order of arrival, and peers speak of prefixes in an order
@@ -184,9 +192,9 @@ impl Table {
         let mut last = self.last;
         let find = |nlri: &Nlri| {
             let next = PrefixId(last.0.wrapping_add(1));
-            let id = match self.get(next) {
-                Some(entry) if entry.prefix == nlri.prefix => Some(next),
-                _ => self.find(&nlri.prefix),
+            let id = match self.is(next, &nlri.prefix) {
+                true => Some(next),
+                false => self.find(&nlri.prefix),
             };
             last = id.unwrap_or(last);
             id

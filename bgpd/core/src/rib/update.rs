@@ -1,6 +1,7 @@
 //! Paths in and out of the tables: what UPDATEs do, and the choice of the best path after each.
 
 use bgp_wire::{Family, NextHop, Nlri, PathAttributes};
+use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use super::add_path::{self, Depth, Ranking};
@@ -269,9 +270,50 @@ impl Rib {
         let Some(entry) = state.table.get_mut(id) else {
             return;
         };
+        if entry.paths.len() == 1 {
+            return self.remove_last_path(table, id);
+        }
         let before = entry.best_path().copied();
         let path = entry.paths.swap_remove(i);
         self.removed(table, id, before, &[path]);
+    }
+
+    /// Takes out the only path of a prefix: there is nothing left to choose from, and nobody to share with.
+    fn remove_last_path(&mut self, table: TableIndex, id: PrefixId) {
+        let state = &mut self.tables[table];
+        let Some(entry) = state.table.get_mut(id) else {
+            return;
+        };
+        let Some(path) = entry.paths.pop() else {
+            return;
+        };
+        let (prefix, was_best) = (entry.prefix, entry.best.take().is_some());
+        let family = slot(state.key.1);
+        if !std::mem::replace(&mut entry.listed_empty, true) {
+            state.empty.push_back(id);
+        }
+        if was_best {
+            state.chosen -= 1;
+            state.mark_dirty(id);
+        }
+        self.forget_path(family, prefix, &path);
+        if was_best {
+            self.share_changed(table, id);
+        }
+        self.paths_changed(table, id);
+        self.attrs.release(path.received);
+        self.attrs.release(path.attrs);
+    }
+
+    /// A path that is gone counts no more.
+    fn forget_path(&mut self, family: usize, prefix: IpNet, path: &Path) {
+        if let Some(peer) = self.peers.get_mut(path.peer) {
+            peer.received[family] -= 1;
+            peer.accepted[family] -= u64::from(path.flags.accepted());
+            if peer.alive {
+                self.changes.note(prefix, path.peer, path.path_id);
+            }
+        }
     }
 
     /// Takes out all these paths of a prefix and chooses anew, once.
@@ -309,13 +351,7 @@ impl Rib {
         }
         let family = slot(state.key.1);
         for path in paths {
-            if let Some(peer) = self.peers.get_mut(path.peer) {
-                peer.received[family] -= 1;
-                peer.accepted[family] -= u64::from(path.flags.accepted());
-                if peer.alive {
-                    self.changes.note(prefix, path.peer, path.path_id);
-                }
-            }
+            self.forget_path(family, prefix, path);
         }
         self.reselect(table, id, before, false);
         for path in paths {

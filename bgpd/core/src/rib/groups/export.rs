@@ -419,7 +419,7 @@ impl Group {
         if attrs != AttrId::NONE {
             table.retain(attrs);
         }
-        self.set(id, attrs, source);
+        self.set(id, attrs, source, before);
         if attrs == AttrId::NONE {
             round.unreach.push((before.source, id));
         } else {

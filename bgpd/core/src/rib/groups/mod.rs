@@ -353,35 +353,28 @@ impl Group {
             .unwrap_or(Announced::NEVER)
     }
 
-    /// Records what is announced for an NLRI from now on; what was before.
-    fn set(&mut self, id: NlriId, attrs: AttrId, source: PeerId) -> Announced {
+    /// Records what is announced for an NLRI from now on, in place of `before`.
+    fn set(&mut self, id: NlriId, attrs: AttrId, source: PeerId, before: Announced) {
         while self.announced.len() <= id.index() {
             self.announced.push(Announced::NEVER);
         }
-        let now = Announced {
+        self.announced[id.index()] = Announced {
             version: self.version,
             attrs,
             source,
         };
-        let before = std::mem::replace(&mut self.announced[id.index()], now);
-        for (announced, add) in [(before, false), (now, true)] {
-            if announced.attrs == AttrId::NONE {
-                continue;
-            }
-            let source = announced.source.index();
+        if before.attrs != AttrId::NONE {
+            self.count -= 1;
+            self.by_source[before.source.index()] -= 1;
+        }
+        if attrs != AttrId::NONE {
+            let source = source.index();
             if self.by_source.len() <= source {
                 self.by_source.resize(source + 1, 0);
             }
-            let of_source = &mut self.by_source[source];
-            if add {
-                self.count += 1;
-                *of_source += 1;
-            } else {
-                self.count -= 1;
-                *of_source -= 1;
-            }
+            self.count += 1;
+            self.by_source[source] += 1;
         }
-        before
     }
 }
 
