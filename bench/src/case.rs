@@ -184,7 +184,7 @@ impl Case {
     }
 
     fn play(&self, scene: &Scene, daemon: Option<&Daemon>) -> Result<Vec<Sample>> {
-        let mut peers = Peers::new(&self.workload);
+        let mut peers = Peers::new(&self.workload)?;
         let mut samples: Vec<Sample> = Vec::new();
         let usage = || daemon.map(Daemon::usage).transpose();
         let reflector = self.workload.shape == Shape::Reflector;

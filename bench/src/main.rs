@@ -11,6 +11,7 @@
 mod case;
 mod daemon;
 mod null;
+mod poller;
 mod report;
 mod scene;
 mod session;

@@ -3,7 +3,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -11,15 +10,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bgp_wire::{HEADER_LEN, encode_keepalive};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::poller::{For, Poller};
 use crate::scene::{Scene, running};
 use crate::session::{Load, PORT, open, write_all};
 use crate::workload::{DAEMON, DAEMON_AS, Workload};
 
 /// Never longer than this, whatever happens to the peers.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// Between two looks at whether to go on.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// A running one.
 pub(crate) struct Null {
@@ -73,6 +74,9 @@ fn serve(
         Ok(!stop.load(Ordering::Relaxed))
     };
     listener.set_nonblocking(true)?;
+    let mut poller = Poller::new()?;
+    poller.add(listener, 0, For::Reading)?;
+    let mut ready = Vec::new();
     let mut streams: Vec<Option<TcpStream>> = (0..workload.peers).map(|_| None).collect();
     while streams.iter().any(Option::is_none) {
         if !go_on()? {
@@ -87,7 +91,7 @@ fn serve(
                 streams[peer] = Some(greet(stream)?);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                std::thread::sleep(Duration::from_millis(1));
+                poller.wait(PATIENCE, &mut ready)?;
             }
             Err(error) => return Err(error).context("cannot accept"),
         }
@@ -143,36 +147,30 @@ fn drain(
     let mut greeting = Vec::new();
     open(workload.peer_as(0), DAEMON).encode(&mut greeting);
     let greeting = greeting.len() + HEADER_LEN;
+    let mut poller = Poller::new()?;
+    for (peer, stream) in streams.iter().enumerate() {
+        poller.add(stream, peer, For::Reading)?;
+    }
     let mut received = vec![0usize; streams.len()];
-    let mut closed = vec![false; streams.len()];
+    let (mut all, mut greeted) = (0, 0);
+    let mut ready = Vec::new();
     while go_on()? {
-        let owners: Vec<usize> = (0..streams.len()).filter(|peer| !closed[*peer]).collect();
-        let mut fds: Vec<PollFd<'_>> = owners
-            .iter()
-            .map(|peer| PollFd::new(streams[*peer].as_fd(), PollFlags::POLLIN))
-            .collect();
-        match poll(&mut fds, PollTimeout::from(20u8)) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno).context("cannot poll"),
-        }
-        let ready: Vec<usize> = fds
-            .iter()
-            .zip(&owners)
-            .filter(|(fd, _)| fd.any().unwrap_or(false))
-            .map(|(_, peer)| *peer)
-            .collect();
-        for peer in ready {
+        poller.wait(PATIENCE, &mut ready)?;
+        for &peer in &ready {
             match streams[peer].read(&mut scratch) {
-                Ok(0) => closed[peer] = true,
-                Ok(n) => received[peer] += n,
+                Ok(n) if n > 0 => {
+                    greeted += usize::from(received[peer] < greeting);
+                    received[peer] += n;
+                    greeted -= usize::from(received[peer] < greeting);
+                    all += n;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 // The peers are gone: the run is over.
-                Err(_) => closed[peer] = true,
+                _ => poller.forget(&streams[peer])?,
             }
         }
-        if received.iter().all(|n| *n >= greeting) {
-            let all: usize = received.iter().sum();
-            updates.store(all - greeting * received.len(), Ordering::Relaxed);
+        if greeted == streams.len() {
+            updates.store(all - greeting * streams.len(), Ordering::Relaxed);
         }
     }
     Ok(())

@@ -1,9 +1,9 @@
 //! The peers' side of all sessions: connects, exchanges OPENs, then moves bytes. One thread reads for all peers, one more
 //! writes for all; nothing here limits how fast the daemon may be.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use bgp_wire::{Capability, Open, encode_keepalive};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::poller::{For, Poller};
 use crate::scene::{Scene, running};
 use crate::sink::{Known, Sink};
 use crate::workload::{DAEMON, Workload};
@@ -49,27 +49,40 @@ pub(crate) struct Peers {
     answered: Vec<bool>,
     /// Established on both sides.
     confirmed: Vec<bool>,
+    /// How many of them are.
+    up: usize,
     /// Of a session without connection: not to be dialled before; else when it was dialled.
     retry_at: Vec<Instant>,
-    pub(crate) sinks: Vec<Sink>,
+    /// Sessions without connection, in the order in which they are dialled.
+    to_dial: VecDeque<usize>,
+    /// Sessions that were dialled last.
+    knocking: Vec<usize>,
+    poller: Poller,
+    ready: Vec<usize>,
+    sinks: Vec<Sink>,
     known: Known,
     scratch: Vec<u8>,
 }
 
 impl Peers {
-    pub(crate) fn new(workload: &Arc<Workload>) -> Self {
+    pub(crate) fn new(workload: &Arc<Workload>) -> Result<Self> {
         let n = workload.peers;
-        Self {
+        Ok(Self {
             workload: Arc::clone(workload),
             streams: (0..n).map(|_| None).collect(),
             greeted: vec![false; n],
             answered: vec![false; n],
             confirmed: vec![false; n],
+            up: 0,
             retry_at: vec![Instant::now(); n],
+            to_dial: (0..n).collect(),
+            knocking: Vec::new(),
+            poller: Poller::new()?,
+            ready: Vec::new(),
             sinks: (0..n).map(|peer| Sink::new(peer, workload)).collect(),
             known: Known::default(),
             scratch: vec![0; READ],
-        }
+        })
     }
 
     /// From now on every peer must have what `wanted` says.
@@ -103,17 +116,16 @@ impl Peers {
             ensure!(
                 started.elapsed() < limit,
                 "{} of {} sessions are up, {} routes missing after {limit:?}",
-                self.confirmed.iter().filter(|up| **up).count(),
+                self.up,
                 self.streams.len(),
                 self.sinks.iter().map(Sink::missing).sum::<usize>()
             );
             self.dial()?;
-            self.wait(Duration::from_millis(5), true)?;
-            for peer in 0..self.streams.len() {
-                self.advance(peer, load)?;
+            self.wait(Duration::from_millis(5))?;
+            for place in 0..self.ready.len() {
+                self.advance(self.ready[place], load)?;
             }
-            let up = self.confirmed.iter().all(|up| *up);
-            if up && (load.is_none() || self.complete()) {
+            if self.up == self.streams.len() && (load.is_none() || self.complete()) {
                 return Ok(started.elapsed());
             }
         }
@@ -128,16 +140,15 @@ impl Peers {
 
     fn dial(&mut self) -> Result<()> {
         let now = Instant::now();
-        let peers = 0..self.streams.len();
-        let mut knocking = peers.clone().filter(|p| self.is_knocking(*p, now)).count();
-        for peer in peers {
-            if self.streams[peer].is_some() || now < self.retry_at[peer] {
-                continue;
-            }
-            if knocking >= KNOCKING {
-                break;
-            }
-            knocking += 1;
+        let mut knocking = std::mem::take(&mut self.knocking);
+        knocking.retain(|peer| self.is_knocking(*peer, now));
+        self.knocking = knocking;
+        while self.knocking.len() < KNOCKING
+            && let Some(&peer) = self.to_dial.front()
+            && now >= self.retry_at[peer]
+        {
+            self.to_dial.pop_front();
+            self.knocking.push(peer);
             self.retry_at[peer] = now;
             let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
             socket.set_nonblocking(true)?;
@@ -148,6 +159,7 @@ impl Peers {
                 Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {}
                 Err(error) => return Err(error).context("cannot connect"),
             }
+            self.poller.add(&socket, peer, For::Both)?;
             self.streams[peer] = Some(socket.into());
         }
         Ok(())
@@ -168,6 +180,7 @@ impl Peers {
             }
             open(self.workload.peer_as(peer), Workload::address(peer)).encode(&mut bytes);
             self.greeted[peer] = true;
+            self.poller.change(&*stream, peer, For::Reading)?;
         }
         if self.sinks[peer].opens > 0 && !self.answered[peer] {
             encode_keepalive(&mut bytes);
@@ -175,6 +188,7 @@ impl Peers {
         }
         if self.answered[peer] && self.sinks[peer].keepalives > 0 {
             self.confirmed[peer] = true;
+            self.up += 1;
             for piece in load.map(|load| load[peer].as_slice()).unwrap_or_default() {
                 bytes.extend_from_slice(piece);
             }
@@ -197,39 +211,16 @@ impl Peers {
         self.answered[peer] = false;
         self.sinks[peer].restart();
         self.retry_at[peer] = Instant::now() + RETRY;
+        self.to_dial.push_back(peer);
     }
 
     /// Reads what arrives within `limit`, at most once per peer. True: something did.
-    fn wait(&mut self, limit: Duration, connecting: bool) -> Result<bool> {
-        let mut ready = Vec::new();
-        {
-            let mut owners = Vec::with_capacity(self.streams.len());
-            let mut fds = Vec::with_capacity(self.streams.len());
-            for (peer, stream) in self.streams.iter().enumerate() {
-                let Some(stream) = stream else { continue };
-                let mut flags = PollFlags::POLLIN;
-                if connecting && !self.greeted[peer] {
-                    flags |= PollFlags::POLLOUT;
-                }
-                owners.push(peer);
-                fds.push(PollFd::new(stream.as_fd(), flags));
-            }
-            let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::ZERO);
-            match poll(&mut fds, timeout) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno).context("cannot poll"),
-            }
-            for (fd, owner) in fds.iter().zip(owners) {
-                let events = fd.revents().unwrap_or(PollFlags::empty());
-                if events.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
-                    ready.push(owner);
-                }
-            }
+    fn wait(&mut self, limit: Duration) -> Result<bool> {
+        self.poller.wait(limit, &mut self.ready)?;
+        for place in 0..self.ready.len() {
+            self.read(self.ready[place])?;
         }
-        for peer in &ready {
-            self.read(*peer)?;
-        }
-        Ok(!ready.is_empty())
+        Ok(!self.ready.is_empty())
     }
 
     fn read(&mut self, peer: usize) -> Result<()> {
@@ -255,7 +246,7 @@ impl Peers {
     /// would still change a result.
     pub(crate) fn settle(&mut self, limit: Duration) -> Result<()> {
         let started = Instant::now();
-        while self.wait(QUIET, false)? {
+        while self.wait(QUIET)? {
             running()?;
             ensure!(started.elapsed() < limit, "no quiet within {limit:?}");
         }
@@ -300,7 +291,7 @@ impl Peers {
                     let late = started.elapsed() > limit;
                     let missing: usize = self.sinks.iter().map(Sink::missing).sum();
                     ensure!(!late, "{missing} routes are missing after {limit:?}");
-                    self.wait(Duration::from_millis(patience), false)
+                    self.wait(Duration::from_millis(patience))
                 });
                 if let Err(error) = step {
                     break Err(error);
@@ -333,41 +324,47 @@ pub(crate) fn open(asn: u32, address: Ipv4Addr) -> Open {
 
 /// Writes all of `load`, a piece of every stream in turn, as the streams take it.
 pub(crate) fn write_all(streams: &mut [TcpStream], load: &Load, stop: &AtomicBool) -> Result<()> {
+    let mut poller = Poller::new()?;
+    let mut watched = vec![false; streams.len()];
     // Per stream: piece, and offset in it.
     let mut at = vec![(0usize, 0usize); streams.len()];
-    loop {
-        let mut blocked = Vec::new();
-        let mut progress = false;
-        for (peer, stream) in streams.iter_mut().enumerate() {
+    let mut left = load.iter().filter(|pieces| !pieces.is_empty()).count();
+    let mut ready: Vec<usize> = (0..streams.len()).collect();
+    while left > 0 && !stop.load(Ordering::Relaxed) {
+        let mut writable = Vec::new();
+        for peer in ready {
             let (piece, offset) = &mut at[peer];
             let Some(bytes) = load[peer].get(*piece) else {
                 continue;
             };
             let end = bytes.len().min(*offset + WRITE);
-            match stream.write(&bytes[*offset..end]) {
+            match streams[peer].write(&bytes[*offset..end]) {
                 Ok(n) => {
                     *offset += n;
-                    progress = true;
                     if *offset == bytes.len() {
                         (*piece, *offset) = (*piece + 1, 0);
                     }
+                    if *piece < load[peer].len() {
+                        writable.push(peer);
+                        continue;
+                    }
+                    left -= 1;
+                    if watched[peer] {
+                        poller.forget(&streams[peer])?;
+                    }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => blocked.push(peer),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if !std::mem::replace(&mut watched[peer], true) {
+                        poller.add(&streams[peer], peer, For::Writing)?;
+                    }
+                }
                 Err(error) => return Err(error).context("cannot write"),
             }
         }
-        if stop.load(Ordering::Relaxed) || (!progress && blocked.is_empty()) {
-            return Ok(());
-        }
-        if !progress {
-            let mut fds: Vec<PollFd<'_>> = blocked
-                .iter()
-                .map(|peer| PollFd::new(streams[*peer].as_fd(), PollFlags::POLLOUT))
-                .collect();
-            match poll(&mut fds, PollTimeout::from(20u8)) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno).context("cannot poll"),
-            }
+        ready = writable;
+        if ready.is_empty() && left > 0 {
+            poller.wait(Duration::from_millis(20), &mut ready)?;
         }
     }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! The receiving end of one session: decodes what arrives and knows at any moment whether that is what must arrive.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -20,10 +21,12 @@ struct Source {
     set: u32,
 }
 
-/// Attribute sets that were decoded and found right, by their bytes: the same ones come again for every peer.
+/// What was decoded and found right, by its bytes: the same comes again for every peer.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     sets: HashMap<Box<[u8]>, Source, RandomState>,
+    /// Whole bodies of UPDATEs that announce neighbouring prefixes, where there are several peers to send them to.
+    bodies: HashMap<Box<[u8]>, (Source, Range<usize>), RandomState>,
 }
 
 /// One session's receiver.
@@ -128,11 +131,17 @@ impl Sink {
 
     fn update(&mut self, body: &[u8], known: &mut Known) -> Result<()> {
         self.updates += 1;
+        if let Some((source, range)) = known.bodies.get(body) {
+            self.set_all(range.clone(), source.peer + 1);
+            return Ok(());
+        }
         let (attributes, prefixes) = split(body).context("an UPDATE with impossible lengths")?;
         if let Some(source) = known.sets.get(attributes).copied() {
             let nlri = NlriSlice::validate(prefixes, Family::Ipv4Unicast, false)
                 .context("an UPDATE with malformed NLRI")?;
-            return self.announced(nlri, source);
+            let range = self.announced(nlri, source)?;
+            self.remember(body, (source, range), known);
+            return Ok(());
         }
         let update = decode_update(
             body,
@@ -155,12 +164,24 @@ impl Sink {
         }
         if !update.announced.is_empty() {
             let source = self.source(&update)?;
-            self.announced(update.announced, source)?;
+            let range = self.announced(update.announced, source)?;
             if update.withdrawn.is_empty() {
                 known.sets.insert(attributes.into(), source);
+                self.remember(body, (source, range), known);
             }
         }
         Ok(())
+    }
+
+    fn remember(
+        &self,
+        body: &[u8],
+        (source, range): (Source, Option<Range<usize>>),
+        known: &mut Known,
+    ) {
+        if let Some(range) = range.filter(|_| self.workload.peers > 2) {
+            known.bodies.insert(body.into(), (source, range));
+        }
     }
 
     fn index(&self, nlri: &Nlri) -> Result<usize> {
@@ -169,8 +190,11 @@ impl Sink {
             .with_context(|| format!("{} was never announced", nlri.prefix))
     }
 
-    fn announced(&mut self, nlri: NlriSlice<'_>, source: Source) -> Result<()> {
+    /// The indexes, when they follow one another.
+    fn announced(&mut self, nlri: NlriSlice<'_>, source: Source) -> Result<Option<Range<usize>>> {
         let per_set = self.workload.per_set;
+        let mut range: Option<Range<usize>> = None;
+        let mut together = true;
         for nlri in nlri.iter() {
             let index = self.index(&nlri)?;
             ensure!(
@@ -180,28 +204,33 @@ impl Sink {
                 source.set
             );
             self.set(index, source.peer + 1);
+            let end = range.as_ref().map_or(index, |range| range.end);
+            together &= end == index;
+            range = Some(range.map_or(index, |range| range.start)..index + 1);
         }
-        Ok(())
+        Ok(range.filter(|_| together))
     }
 
     fn set(&mut self, index: usize, have: u16) {
-        self.changes += 1;
+        self.set_all(index..index + 1, have);
+    }
+
+    fn set_all(&mut self, range: Range<usize>, have: u16) {
+        self.changes += range.len() as u64;
+        let own = self.me as u16 + 1;
         // FRR sends a peer's routes back to it when others share its update group; the peer's own loop check drops them.
-        let have = if usize::from(have) == self.me + 1 {
-            0
+        let have = if have == own { 0 } else { have };
+        let held = &mut self.have[range.clone()];
+        if let Some(wanted) = self.wanted.get(range) {
+            for (held, wanted) in held.iter_mut().zip(wanted) {
+                let wanted = if *wanted == own { 0 } else { *wanted };
+                self.correct -= usize::from(*held == wanted);
+                self.correct += usize::from(have == wanted);
+                *held = have;
+            }
         } else {
-            have
-        };
-        let wanted = match self.wanted.get(index) {
-            Some(wanted) if usize::from(*wanted) != self.me + 1 => *wanted,
-            _ => 0,
-        };
-        let old = std::mem::replace(&mut self.have[index], have);
-        if self.wanted.is_empty() {
-            return;
+            held.fill(have);
         }
-        self.correct -= usize::from(old == wanted);
-        self.correct += usize::from(have == wanted);
     }
 
     /// Checks every attribute, and says whose path it is.
@@ -284,7 +313,11 @@ mod tests {
 
     /// A sink of peer 1 that expects everything.
     fn sink(workload: &Arc<Workload>) -> Sink {
-        let mut sink = Sink::new(1, workload);
+        sink_of(1, workload)
+    }
+
+    fn sink_of(peer: usize, workload: &Arc<Workload>) -> Sink {
+        let mut sink = Sink::new(peer, workload);
         sink.expect(Arc::new(workload.wanted(|_| true)));
         sink
     }
@@ -306,6 +339,9 @@ mod tests {
                 }
             }
             assert!(sink.is_complete(), "{} missing", sink.missing());
+            if peers > 2 {
+                check_the_next(&workload, &mut known);
+            }
             let gone = |set: usize| set == 0;
             let withdrawals = workload.withdrawals(workload.winner(0), gone);
             sink.feed(&withdrawals, &mut known).unwrap();
@@ -313,6 +349,23 @@ mod tests {
             sink.expect(Arc::new(workload.wanted(|set| !gone(set))));
             assert!(sink.is_complete());
         }
+    }
+
+    /// The last peer is sent what the first ones were sent, and is complete by its own count.
+    fn check_the_next(workload: &Arc<Workload>, known: &mut Known) {
+        let me = workload.peers - 1;
+        let mut sink = sink_of(me, workload);
+        let bodies = known.bodies.len();
+        assert!(bodies > 0);
+        for peer in (0..me).filter(|peer| *peer != 1) {
+            assert!(!sink.is_complete());
+            let bytes = workload.passed_on(peer, |_| true).unwrap();
+            sink.feed(&bytes, known).unwrap();
+        }
+        assert_eq!(known.bodies.len(), bodies, "all of it was known");
+        let own = workload.passed_on(1, |_| true).unwrap();
+        sink.feed(&own, known).unwrap();
+        assert!(sink.is_complete(), "{} missing", sink.missing());
     }
 
     #[test]
