@@ -85,6 +85,7 @@ impl Nlri {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NlriSlice<'a> {
     bytes: &'a [u8],
+    len: usize,
     family: Family,
     add_path: bool,
 }
@@ -94,6 +95,7 @@ impl<'a> NlriSlice<'a> {
     pub fn empty(family: Family) -> NlriSlice<'static> {
         NlriSlice {
             bytes: &[],
+            len: 0,
             family,
             add_path: false,
         }
@@ -103,7 +105,9 @@ impl<'a> NlriSlice<'a> {
     pub fn validate(bytes: &'a [u8], family: Family, add_path: bool) -> Option<NlriSlice<'a>> {
         let max = family.max_prefix_len();
         let mut reader = Reader::new(bytes);
+        let mut len = 0;
         while !reader.is_empty() {
+            len += 1;
             if add_path {
                 reader.u32()?;
             }
@@ -115,6 +119,7 @@ impl<'a> NlriSlice<'a> {
         }
         Some(NlriSlice {
             bytes,
+            len,
             family,
             add_path,
         })
@@ -130,7 +135,12 @@ impl<'a> NlriSlice<'a> {
         self.bytes.is_empty()
     }
 
-    /// Octets on the wire: an upper bound for the number of prefixes.
+    /// How many prefixes there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Octets on the wire.
     pub fn len_bytes(&self) -> usize {
         self.bytes.len()
     }
@@ -139,6 +149,7 @@ impl<'a> NlriSlice<'a> {
     pub fn iter(&self) -> NlriIter<'a> {
         NlriIter {
             reader: Reader::new(self.bytes),
+            left: self.len,
             family: self.family,
             add_path: self.add_path,
         }
@@ -158,6 +169,7 @@ impl<'a> IntoIterator for NlriSlice<'a> {
 #[derive(Clone, Debug)]
 pub struct NlriIter<'a> {
     reader: Reader<'a>,
+    left: usize,
     family: Family,
     add_path: bool,
 }
@@ -167,9 +179,17 @@ impl Iterator for NlriIter<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Nlri> {
-        Nlri::read(&mut self.reader, self.family, self.add_path)
+        let nlri = Nlri::read(&mut self.reader, self.family, self.add_path)?;
+        self.left = self.left.saturating_sub(1);
+        Some(nlri)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
     }
 }
+
+impl ExactSizeIterator for NlriIter<'_> {}
 
 #[cfg(test)]
 mod tests {
@@ -184,6 +204,7 @@ mod tests {
         });
         let expected: Option<Vec<_>> =
             expected.map(|e| e.iter().map(|(id, p)| (*id, (*p).to_owned())).collect());
+        assert_eq!(slice.map(|s| s.len()), expected.as_ref().map(Vec::len));
         assert_eq!(found, expected, "{bytes:02x?}");
     }
 

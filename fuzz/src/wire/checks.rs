@@ -68,6 +68,8 @@ fn check_verdict(update: &Update<'_>) {
 
 fn check_nlri(slice: &NlriSlice<'_>) {
     let mut octets = 0;
+    assert_eq!(slice.iter().len(), slice.len());
+    assert_eq!(slice.iter().count(), slice.len());
     for nlri in *slice {
         assert_eq!(Family::of(&nlri.prefix), slice.family());
         assert_eq!(nlri.prefix, nlri.prefix.trunc());
