@@ -8,7 +8,7 @@ use roadbed_api::agent::{
     ATTACHMENTS, Attachment, AttachmentKey, AttachmentState, CommitRequest, Released, Reservation,
     ReserveRequest,
 };
-use roadbed_hostnet::{NetNs, Netlink};
+use roadbed_hostnet::Netlink;
 
 use crate::agent;
 use crate::compare::{Expected, differences};
@@ -17,6 +17,7 @@ use crate::env::{Command, Env};
 use crate::error::CniError;
 use crate::log::Log;
 use crate::notes;
+use crate::pod::PodNs;
 use crate::result::CniResult;
 use crate::sysctls;
 use crate::wire::{Plan, Wiring, unwire};
@@ -28,8 +29,8 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(crate) fn add(env: &Env, conf: &NetConf, log: &mut Log) -> Result<CniResult, CniError> {
     let key = env.key(&conf.name);
-    let pod = open_pod_netns(env)?;
-    let cookie = pod.cookie().map_err(CniError::NetNs)?.to_string();
+    let mut pod = PodNs::open(env)?;
+    let cookie = pod.cookie()?;
     let mut host = Netlink::open()?;
     let chosen = match &conf.ipam {
         Some(ipam) => ipam.add(env)?,
@@ -44,7 +45,7 @@ pub(crate) fn add(env: &Env, conf: &NetConf, log: &mut Log) -> Result<CniResult,
         }
     };
     sysctls::apply(&conf.run_dir, log);
-    let wired = wire(conf, &key, &cookie, &reservation, &mut host, &pod);
+    let wired = wire(conf, &key, &cookie, &reservation, &mut host, &mut pod);
     match wired {
         Ok(plan) => {
             if let Err(error) = notes::withdraw(&conf.run_dir, &key) {
@@ -61,16 +62,6 @@ pub(crate) fn add(env: &Env, conf: &NetConf, log: &mut Log) -> Result<CniResult,
             Err(error)
         }
     }
-}
-
-/// The pod's namespace; never the one we run in, where an `eth0` would be the host's own.
-pub(crate) fn open_pod_netns(env: &Env) -> Result<NetNs, CniError> {
-    let pod = NetNs::open(&env.netns).map_err(CniError::NetNs)?;
-    let own = NetNs::current()?;
-    if pod.is_same(&own)? {
-        return Err(CniError::HostNetNs(env.netns.clone()));
-    }
-    Ok(pod)
 }
 
 fn reserve(
@@ -113,10 +104,10 @@ fn wire(
     cookie: &str,
     reservation: &Reservation,
     host: &mut Netlink,
-    pod: &NetNs,
+    pod: &mut PodNs,
 ) -> Result<Plan, CniError> {
     let plan = Plan::new(key, reservation)?;
-    if reservation.state == AttachmentState::Committed && stands(&plan, host, pod)? {
+    if reservation.state == AttachmentState::Committed && stands(&plan, host, &mut pod.netlink)? {
         return Ok(plan);
     }
     let wiring = Wiring::build(&plan, host, pod)?;
@@ -132,7 +123,7 @@ fn wire(
 }
 
 /// A repeated ADD: is everything as the first one made it?
-fn stands(plan: &Plan, host: &mut Netlink, pod: &NetNs) -> Result<bool, CniError> {
+fn stands(plan: &Plan, host: &mut Netlink, pod: &mut Netlink) -> Result<bool, CniError> {
     let addresses: Vec<_> = plan
         .addresses
         .iter()

@@ -3,15 +3,15 @@
 use roadbed_api::names;
 use roadbed_hostnet::{MacAddr, Netlink};
 
-use crate::add::open_pod_netns;
 use crate::compare::{Expected, differences};
 use crate::config::{NetConf, PrevInterface, PrevResult};
 use crate::env::{Command, Env};
 use crate::error::CniError;
+use crate::pod::PodNs;
 
 pub(crate) fn check(env: &Env, conf: &NetConf) -> Result<(), CniError> {
     let key = env.key(&conf.name);
-    let pod = open_pod_netns(env)?;
+    let mut pod = PodNs::open(env)?;
     let none = PrevResult::default();
     let prev = conf.prev_result.as_ref().unwrap_or(&none);
     let netns = env.netns.display().to_string();
@@ -36,7 +36,7 @@ pub(crate) fn check(env: &Env, conf: &NetConf) -> Result<(), CniError> {
         mtu: [mtu(near), mtu(far)],
         addresses: &addresses,
     };
-    let mut found = differences(&expected, &mut Netlink::open()?, &pod)?;
+    let mut found = differences(&expected, &mut Netlink::open()?, &mut pod.netlink)?;
     if addresses.is_empty() {
         found.push(format!(
             "prevResult has no address on {} in {netns}",

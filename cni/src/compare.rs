@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use roadbed_hostnet::{
-    Link, MacAddr, Neighbour, NetNs, Netlink, NetlinkError, Route, RouteFilter, SourceRule,
+    Link, MacAddr, Neighbour, Netlink, NetlinkError, Route, RouteFilter, SourceRule,
 };
 
 use crate::wire::further_table;
@@ -26,10 +26,9 @@ pub(crate) struct Expected<'a> {
 pub(crate) fn differences(
     expected: &Expected<'_>,
     host: &mut Netlink,
-    pod: &NetNs,
+    pod: &mut Netlink,
 ) -> Result<Vec<String>, NetlinkError> {
     let mut found = Vec::new();
-    let mut pod = Netlink::open_in(pod)?;
     let host_link = host.link_by_name(expected.host_ifname)?;
     let pod_link = pod.link_by_name(expected.pod_ifname)?;
     let ends = [
@@ -73,7 +72,7 @@ pub(crate) fn differences(
         let host_mac = expected
             .host_mac
             .or_else(|| host_link.as_ref().and_then(|link| link.mac));
-        compare_pod_side(expected, &mut pod, link, host_mac, &mut found)?;
+        compare_pod_side(expected, pod, link, host_mac, &mut found)?;
     }
     if let Some(link) = &host_link {
         let pod_mac = pod_link.as_ref().and_then(|link| link.mac);

@@ -26,6 +26,7 @@ mod gc;
 mod ipam;
 mod log;
 mod notes;
+mod pod;
 mod result;
 mod run;
 mod status;

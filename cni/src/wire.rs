@@ -10,13 +10,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use roadbed_api::agent::{AttachmentKey, Reservation};
 use roadbed_api::names;
-use roadbed_hostnet::netns::run_in;
 use roadbed_hostnet::{
-    AddrGenMode, Link, LinkTarget, MacAddr, NetNs, Netlink, NetlinkError, Route, SourceRule,
+    AddrGenMode, Change, Link, LinkTarget, MacAddr, Netlink, NetlinkError, Route, SourceRule,
     TABLE_MAIN, VethSpec, check_ifname, sysctl,
 };
 
 use crate::error::CniError;
+use crate::pod::PodNs;
 use crate::result::{CniResult, Interface, IpConfig, RouteConfig};
 
 /// The kernel brings up carrier and IPv6 addresses in the background: milliseconds, more on a node that starts a hundred
@@ -170,18 +170,16 @@ impl<'a> Wiring<'a> {
     pub(crate) fn build(
         plan: &Plan,
         host: &'a mut Netlink,
-        pod: &NetNs,
+        pod: &mut PodNs,
     ) -> Result<Self, NetlinkError> {
-        delete_ours(host, &plan.host_ifname, &plan.alias, plan.host_mac)?;
-        let created = host.veth_create(&VethSpec {
-            name: &plan.host_ifname,
-            mac: Some(plan.host_mac),
-            peer_name: &plan.pod_ifname,
-            peer_mac: Some(plan.pod_mac),
-            peer_ns: Some(pod),
-            mtu: Some(plan.mtu),
-        });
-        let host_ifindex = created.map_err(|error| match error.is_exists() {
+        let made = match create(plan, host, pod) {
+            Err(error) if error.is_exists() => {
+                delete_ours(host, &plan.host_ifname, &plan.alias, plan.host_mac)?;
+                create(plan, host, pod)
+            }
+            made => made,
+        };
+        let link = made.map_err(|error| match error.is_exists() {
             // Our own name is free by now, so it is the pod's that is taken.
             true => NetlinkError::Invalid {
                 field: "CNI_IFNAME",
@@ -192,20 +190,29 @@ impl<'a> Wiring<'a> {
         })?;
         let wiring = Self {
             host,
-            host_ifindex,
+            host_ifindex: link.ifindex,
             kept: false,
         };
-        let target = LinkTarget::Index(host_ifindex);
+        let target = LinkTarget::Index(link.ifindex);
         // The kernel takes no alias while creating; the link gets its mark before it can carry a packet.
-        wiring.host.link_set_alias(target, &plan.alias)?;
-        if sysctl::read("net/ipv6/conf/all/disable_ipv6").is_ok() {
+        let mut changes = vec![Change::link_set_alias(target, &plan.alias)?];
+        if sysctl::has_ipv6() {
             // Without this the kernel would give the host end a link-local address, which nobody needs.
-            wiring
-                .host
-                .link_set_addr_gen_mode(target, AddrGenMode::None)?;
+            changes.push(Change::link_set_addr_gen_mode(target, AddrGenMode::None)?);
         }
-        wiring.host.link_set_up(target, true)?;
-        run_in(pod, || wire_pod_side(plan))??;
+        changes.push(Change::link_set_up(target, true)?);
+        for made in wiring.host.make_all(&changes)? {
+            made?;
+        }
+        let pod_ifindex = match link.peer_ifindex {
+            Some(index) => index,
+            None => {
+                pod.netlink
+                    .link(LinkTarget::Name(&plan.pod_ifname))?
+                    .ifindex
+            }
+        };
+        wire_pod_side(plan, pod, pod_ifindex)?;
         wiring.host.link_wait_running(target, SETTLE_TIMEOUT)?;
         Ok(wiring)
     }
@@ -225,39 +232,83 @@ impl Drop for Wiring<'_> {
     }
 }
 
-/// Runs inside the pod's namespace.
-fn wire_pod_side(plan: &Plan) -> Result<(), NetlinkError> {
-    let mut pod = Netlink::open()?;
-    let link = pod.link(LinkTarget::Name(&plan.pod_ifname))?;
+/// The veth, its peer in the pod's namespace, both ends down.
+fn create(plan: &Plan, host: &mut Netlink, pod: &PodNs) -> Result<Link, NetlinkError> {
+    host.veth_create(&VethSpec {
+        name: &plan.host_ifname,
+        mac: Some(plan.host_mac),
+        peer_name: &plan.pod_ifname,
+        peer_mac: Some(plan.pod_mac),
+        peer_ns: Some(pod.ns()),
+        mtu: Some(plan.mtu),
+    })
+}
+
+fn wire_pod_side(plan: &Plan, pod: &mut PodNs, ifindex: u32) -> Result<(), NetlinkError> {
     let has_v6 = plan.addresses.iter().any(|(ip, _)| ip.is_ipv6());
-    if has_v6 || sysctl::read("net/ipv6/conf/all/disable_ipv6").is_ok() {
-        let set = |key: &str, value| {
-            sysctl::ensure(&format!("net/ipv6/conf/{}/{key}", plan.pod_ifname), value)
-        };
-        if has_v6 {
-            // Some runtimes switch IPv6 off in every new namespace.
-            set("disable_ipv6", "0")?;
-        }
-        // Our addresses are unique by allocation, and the only router is the one we enter.
-        set("accept_dad", "0")?;
-        set("accept_ra", "0")?;
-    }
-    pod.link_set_up(LinkTarget::Index(link.ifindex), true)?;
+    pod.visit(|| set_ipv6(&plan.pod_ifname, has_v6))?;
+    let pod = &mut pod.netlink;
+    let mut changes = vec![Change::link_set_up(LinkTarget::Index(ifindex), true)?];
     for (ip, gateway) in &plan.addresses {
-        pod.addr_add(link.ifindex, IpNet::from(*ip))?;
-        pod.neigh_replace(link.ifindex, *gateway, plan.host_mac)?;
-        match add_routes(&mut pod, *gateway, link.ifindex, None, TABLE_MAIN) {
-            Err(error) if error.is_exists() => {
-                add_further_routes(&mut pod, *ip, *gateway, link.ifindex)?;
-            }
-            added => added?,
+        changes.push(Change::addr_add(ifindex, IpNet::from(*ip)));
+        changes.push(Change::neigh_replace(ifindex, *gateway, plan.host_mac));
+    }
+    let must = changes.len();
+    let routes = |gateway| routes_over(gateway, ifindex, None, TABLE_MAIN);
+    for (_, gateway) in &plan.addresses {
+        changes.extend(routes(*gateway).map(|route| Change::route_add(&route)));
+    }
+    let mut made = pod.make_all(&changes)?.into_iter();
+    made.by_ref().take(must).collect::<Result<(), _>>()?;
+    for (ip, gateway) in &plan.addresses {
+        let made: Result<(), _> = made.by_ref().take(routes(*gateway).count()).collect();
+        match made {
+            Err(error) if error.is_exists() => add_further_routes(pod, *ip, *gateway, ifindex)?,
+            made => made?,
         }
     }
     // ADD returns when it is true: whoever answers it may send at once.
-    pod.link_wait_running(LinkTarget::Index(link.ifindex), SETTLE_TIMEOUT)?;
+    pod.link_wait_running(LinkTarget::Index(ifindex), SETTLE_TIMEOUT)?;
     plan.addresses
         .iter()
         .try_for_each(|(ip, _)| pod.addr_wait_local(*ip, SETTLE_TIMEOUT))
+}
+
+/// Runs inside the pod's namespace, before the link goes up.
+fn set_ipv6(ifname: &str, wanted: bool) -> Result<(), NetlinkError> {
+    if !wanted && !sysctl::has_ipv6() {
+        return Ok(());
+    }
+    let set = |key: &str, value| sysctl::ensure(&format!("net/ipv6/conf/{ifname}/{key}"), value);
+    if wanted {
+        // Some runtimes switch IPv6 off in every new namespace.
+        set("disable_ipv6", "0")?;
+    }
+    // Our addresses are unique by allocation, and the only router is the one we enter.
+    set("accept_dad", "0")?;
+    set("accept_ra", "0")?;
+    Ok(())
+}
+
+/// The gateway on the link, and the way to everywhere over it.
+fn routes_over(
+    gateway: IpAddr,
+    ifindex: u32,
+    metric: Option<u32>,
+    table: u32,
+) -> impl Iterator<Item = Route> {
+    let on_link = Route::on_link(IpNet::from(gateway), ifindex);
+    let default = Route::default_via(gateway, ifindex);
+    // IPv6 gateways are link-local: the kernel knows their way.
+    let on_link = gateway.is_ipv4().then_some(on_link);
+    on_link
+        .into_iter()
+        .chain([default])
+        .map(move |route| Route {
+            metric,
+            table,
+            ..route
+        })
 }
 
 fn add_routes(
@@ -267,17 +318,7 @@ fn add_routes(
     metric: Option<u32>,
     table: u32,
 ) -> Result<(), NetlinkError> {
-    let on_link = Route::on_link(IpNet::from(gateway), ifindex);
-    let default = Route::default_via(gateway, ifindex);
-    // IPv6 gateways are link-local: the kernel knows their way.
-    let on_link = gateway.is_ipv4().then_some(on_link);
-    on_link.into_iter().chain([default]).try_for_each(|route| {
-        pod.route_add(&Route {
-            metric,
-            table,
-            ..route
-        })
-    })
+    routes_over(gateway, ifindex, metric, table).try_for_each(|route| pod.route_add(&route))
 }
 
 /// The pod has a default route of another interface already, which stays its first choice. What is sent from this one's

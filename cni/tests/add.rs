@@ -221,7 +221,7 @@ fn a_link_made_by_a_plugin_killed_before_it_could_mark_it_is_replaced() {
     let first = host.veth_create(&unmarked).unwrap();
     node.call("ADD").check_ok();
     let made = host.link(LinkTarget::Name(&name)).unwrap();
-    assert_ne!(made.ifindex, first);
+    assert_ne!(made.ifindex, first.ifindex);
     assert_eq!(made.alias, Some(names::ifalias(&key())));
 }
 

@@ -163,7 +163,7 @@ fn what_the_host_lost_is_named() {
                 peer_ns: None,
                 mtu: None,
             };
-            let thief = host.veth_create(&thief).unwrap();
+            let thief = host.veth_create(&thief).unwrap().ifindex;
             host.link_set_up(LinkTarget::Index(thief), true).unwrap();
             host.link_set_up(LinkTarget::Name("thief1"), true).unwrap();
             let route = Route::on_link("fd00:244::5/128".parse().unwrap(), thief);

@@ -145,7 +145,7 @@ fn what_a_killed_plugin_could_not_mark_is_told_by_its_name_and_address() {
             mtu: None,
         };
         change(&mut spec);
-        let index = host.veth_create(&spec).unwrap();
+        let index = host.veth_create(&spec).unwrap().ifindex;
         host.link_set_up(LinkTarget::Index(index), up).unwrap();
         node.call("DEL").check_ok();
         assert_eq!(host.link_by_index(index).unwrap().is_none(), ours, "{what}");

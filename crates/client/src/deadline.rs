@@ -3,9 +3,9 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// A stream whose reads and writes fail with `TimedOut` once the deadline has passed. No deadline: they wait.
 pub(crate) struct DeadlineStream {
@@ -14,24 +14,23 @@ pub(crate) struct DeadlineStream {
 }
 
 impl DeadlineStream {
-    /// Connects by the deadline. On a listener that accepts nothing and whose backlog is full, `connect(2)` waits for
-    /// ever, so it gets a thread; after a timeout that thread stays until the connect returns or the process ends.
+    /// Connects by the deadline. On a listener that accepts nothing and whose backlog is full, `connect(2)` waits for as
+    /// long as a write may take, then fails with EAGAIN.
     pub(crate) fn connect(path: &Path, deadline: Instant) -> io::Result<Self> {
-        let (sender, receiver) = mpsc::sync_channel(1);
-        let owned = path.to_owned();
-        thread::Builder::new()
-            .name("agent-connect".into())
-            .spawn(move || {
-                // The receiver is gone when the deadline has passed: the connection then closes here.
-                let _ = sender.send(UnixStream::connect(owned));
-            })?;
-        match receiver.recv_timeout(remaining(deadline)?) {
-            Ok(stream) => Ok(Self {
-                stream: stream?,
-                deadline: Some(deadline),
-            }),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        let address = SockAddr::unix(path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        loop {
+            socket.set_write_timeout(Some(remaining(deadline)?))?;
+            match socket.connect(&address) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(timed_out(error)),
+                Ok(()) => break,
+            }
         }
+        Ok(Self {
+            stream: socket.into(),
+            deadline: Some(deadline),
+        })
     }
 
     /// From now on, every single read may take this long; `None`: any time.

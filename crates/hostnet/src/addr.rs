@@ -7,6 +7,7 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Parseable};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use crate::change::Change;
 use crate::channel::Asked;
 use crate::error::{NetlinkError, absent_is_false};
 use crate::socket::Netlink;
@@ -30,30 +31,12 @@ impl Netlink {
     /// Adds an address; fails if the link has it. IPv6: without duplicate address detection (IFA_F_NODAD),
     /// yet usable only once [`Self::addr_wait_local`] says so.
     pub fn addr_add(&mut self, ifindex: u32, net: IpNet) -> Result<(), NetlinkError> {
-        self.addr_new(ifindex, net, NLM_F_CREATE | NLM_F_EXCL)
+        self.make(Change::addr_add(ifindex, net))
     }
 
     /// Adds an address if the link does not have it.
     pub fn addr_ensure(&mut self, ifindex: u32, net: IpNet) -> Result<(), NetlinkError> {
-        self.addr_new(ifindex, net, NLM_F_CREATE | NLM_F_REPLACE)
-    }
-
-    fn addr_new(&mut self, ifindex: u32, net: IpNet, flags: u16) -> Result<(), NetlinkError> {
-        let mut message = message(ifindex, net);
-        if net.addr().is_ipv6() {
-            message
-                .attributes
-                .push(AddressAttribute::Flags(AddressFlags::Nodad));
-        }
-        let object = format_args!("{net} on link index {ifindex}");
-        self.change(
-            RouteNetlinkMessage::NewAddress(message),
-            flags,
-            Asked {
-                op: "add address",
-                object: &object,
-            },
-        )
+        self.make(new(ifindex, net, NLM_F_CREATE | NLM_F_REPLACE))
     }
 
     /// Removes an address; `false` if the link (or the address on it) does not exist.
@@ -87,6 +70,28 @@ impl Netlink {
         }
         Ok(addresses)
     }
+}
+
+impl Change {
+    /// See [`Netlink::addr_add`].
+    pub fn addr_add(ifindex: u32, net: IpNet) -> Self {
+        new(ifindex, net, NLM_F_CREATE | NLM_F_EXCL)
+    }
+}
+
+fn new(ifindex: u32, net: IpNet, flags: u16) -> Change {
+    let mut message = message(ifindex, net);
+    if net.addr().is_ipv6() {
+        message
+            .attributes
+            .push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
+    Change::new(
+        RouteNetlinkMessage::NewAddress(message),
+        flags,
+        "add address",
+        format_args!("{net} on link index {ifindex}"),
+    )
 }
 
 fn message(ifindex: u32, net: IpNet) -> AddressMessage {

@@ -141,6 +141,39 @@ impl Channel {
         }
     }
 
+    /// Reads what became of the last messages, one verdict for each of `each`.
+    pub(crate) fn receive_each(
+        &mut self,
+        all: Asked<'_>,
+        each: &[Asked<'_>],
+    ) -> Result<Vec<Result<(), NetlinkError>>, NetlinkError> {
+        let first = self
+            .sequence
+            .wrapping_sub(each.len() as u32)
+            .wrapping_add(1);
+        let mut verdicts: Vec<Option<Result<(), NetlinkError>>> = Vec::new();
+        verdicts.resize_with(each.len(), || None);
+        while verdicts.iter().any(Option::is_none) {
+            self.fill(all)?;
+            let mut rest = self.buffer.as_slice();
+            while !rest.is_empty() {
+                let frame = Frame::split(&mut rest)
+                    .ok_or_else(|| all.decode("truncated netlink message"))?;
+                let place = frame.sequence.wrapping_sub(first) as usize;
+                let Some((asked, verdict)) = each.get(place).zip(verdicts.get_mut(place)) else {
+                    continue;
+                };
+                if frame.kind == NLMSG_ERROR {
+                    *verdict = Some(match frame.verdict() {
+                        (0, _) => Ok(()),
+                        (errno, message) => Err(asked.kernel(errno, message)),
+                    });
+                }
+            }
+        }
+        Ok(verdicts.into_iter().flatten().collect())
+    }
+
     /// Waits for the next datagram of a multicast group; all its messages.
     pub(crate) fn heard(&mut self, asked: Asked<'_>) -> Result<Vec<Answer>, NetlinkError> {
         self.fill(asked)?;
@@ -241,7 +274,7 @@ impl<'a> Iterator for Attributes<'a> {
     }
 }
 
-fn align4(length: usize) -> usize {
+pub(crate) fn align4(length: usize) -> usize {
     length.saturating_add(3) & !3
 }
 

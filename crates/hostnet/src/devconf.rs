@@ -5,10 +5,9 @@
 //! and the rest need [`crate::sysctl`].
 
 use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED};
-use netlink_packet_route::link::{
-    AfSpecInet, AfSpecInet6, AfSpecUnspec, LinkAttribute, LinkMessage,
-};
+use netlink_packet_route::link::{AfSpecInet, AfSpecInet6, AfSpecUnspec, LinkAttribute};
 
+use crate::change::Change;
 use crate::error::NetlinkError;
 use crate::link::LinkTarget;
 use crate::socket::Netlink;
@@ -60,18 +59,7 @@ impl Netlink {
         target: LinkTarget<'_>,
         settings: &[(Ipv4Conf, u32)],
     ) -> Result<(), NetlinkError> {
-        let nested: Vec<DefaultNla> = settings
-            .iter()
-            .map(|(key, value)| DefaultNla::new(*key as u16, value.to_ne_bytes().to_vec()))
-            .collect();
-        let mut bytes = vec![0; nested.as_slice().buffer_len()];
-        nested.as_slice().emit(&mut bytes);
-        let conf = AfSpecInet::Other(DefaultNla::new(IFLA_INET_CONF | NLA_F_NESTED, bytes));
-        self.set_af_spec(
-            target,
-            AfSpecUnspec::Inet(vec![conf]),
-            "set IPv4 settings of",
-        )
+        self.make(Change::link_set_ipv4_conf(target, settings)?)
     }
 
     /// Sets how the link gets its IPv6 link-local address. Set it before the link goes up.
@@ -80,30 +68,46 @@ impl Netlink {
         target: LinkTarget<'_>,
         mode: AddrGenMode,
     ) -> Result<(), NetlinkError> {
-        let mode = AfSpecInet6::AddrGenMode((mode as u8).into());
-        self.set_af_spec(
-            target,
-            AfSpecUnspec::Inet6(vec![mode]),
-            "set IPv6 address generation of",
-        )
+        self.make(Change::link_set_addr_gen_mode(target, mode)?)
+    }
+}
+
+impl Change {
+    /// See [`Netlink::link_set_ipv4_conf`].
+    pub fn link_set_ipv4_conf(
+        target: LinkTarget<'_>,
+        settings: &[(Ipv4Conf, u32)],
+    ) -> Result<Self, NetlinkError> {
+        let nested: Vec<DefaultNla> = settings
+            .iter()
+            .map(|(key, value)| DefaultNla::new(*key as u16, value.to_ne_bytes().to_vec()))
+            .collect();
+        let mut bytes = vec![0; nested.as_slice().buffer_len()];
+        nested.as_slice().emit(&mut bytes);
+        let conf = AfSpecInet::Other(DefaultNla::new(IFLA_INET_CONF | NLA_F_NESTED, bytes));
+        let spec = AfSpecUnspec::Inet(vec![conf]);
+        set_af_spec(target, spec, "set IPv4 settings of")
     }
 
-    fn set_af_spec(
-        &mut self,
+    /// See [`Netlink::link_set_addr_gen_mode`].
+    pub fn link_set_addr_gen_mode(
         target: LinkTarget<'_>,
-        spec: AfSpecUnspec,
-        op: &'static str,
-    ) -> Result<(), NetlinkError> {
-        let mut message = LinkMessage::default();
-        match target {
-            LinkTarget::Index(index) => message.header.index = index,
-            LinkTarget::Name(name) => message
-                .attributes
-                .push(LinkAttribute::IfName(name.to_owned())),
-        }
-        message
-            .attributes
-            .push(LinkAttribute::AfSpecUnspec(vec![spec]));
-        self.link_change(message, op, &target)
+        mode: AddrGenMode,
+    ) -> Result<Self, NetlinkError> {
+        let mode = AfSpecInet6::AddrGenMode((mode as u8).into());
+        let spec = AfSpecUnspec::Inet6(vec![mode]);
+        set_af_spec(target, spec, "set IPv6 address generation of")
     }
+}
+
+fn set_af_spec(
+    target: LinkTarget<'_>,
+    spec: AfSpecUnspec,
+    op: &'static str,
+) -> Result<Change, NetlinkError> {
+    let mut message = target.message()?;
+    message
+        .attributes
+        .push(LinkAttribute::AfSpecUnspec(vec![spec]));
+    Ok(Change::link(message, op, &target))
 }

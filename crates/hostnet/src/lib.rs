@@ -15,6 +15,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod addr;
+mod change;
 mod channel;
 mod counters;
 mod devconf;
@@ -35,6 +36,7 @@ pub mod sysctl;
 mod veth;
 
 pub use addr::Address;
+pub use change::Change;
 pub use counters::Counters;
 pub use devconf::{AddrGenMode, Ipv4Conf};
 pub use error::NetlinkError;

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
+use crate::change::Change;
 use crate::channel::{Answer, Asked, Attributes, u32_at};
 use crate::error::{NetlinkError, absent_is_false};
 use crate::mac::MacAddr;
@@ -194,12 +195,7 @@ impl Netlink {
 
     /// Sets a link administratively up or down.
     pub fn link_set_up(&mut self, target: LinkTarget<'_>, up: bool) -> Result<(), NetlinkError> {
-        let mut message = target.message()?;
-        message.header.change_mask = LinkFlags::Up;
-        if up {
-            message.header.flags = LinkFlags::Up;
-        }
-        self.link_change(message, if up { "set up" } else { "set down" }, &target)
+        self.make(Change::link_set_up(target, up)?)
     }
 
     /// Sets the alias; an empty one removes it. At most 255 bytes.
@@ -208,20 +204,7 @@ impl Netlink {
         target: LinkTarget<'_>,
         alias: &str,
     ) -> Result<(), NetlinkError> {
-        if alias.len() > MAX_ALIAS_LEN || alias.contains('\0') {
-            let value = alias.chars().take(64).collect();
-            return Err(NetlinkError::Invalid {
-                field: "alias",
-                value,
-                reason: "must have at most 255 bytes, no NUL",
-            });
-        }
-        let mut message = target.message()?;
-        // Without a NUL: the kernel counts it, and the longest alias would not fit.
-        let bytes = alias.as_bytes().to_vec();
-        let attribute = LinkAttribute::Other(DefaultNla::new(IFLA_IFALIAS, bytes));
-        message.attributes.push(attribute);
-        self.link_change(message, "set alias of", &target)
+        self.make(Change::link_set_alias(target, alias)?)
     }
 
     /// Sets the MTU in bytes.
@@ -305,25 +288,57 @@ impl Netlink {
         op: &'static str,
         object: &dyn fmt::Display,
     ) -> Result<(), NetlinkError> {
-        self.change(
-            RouteNetlinkMessage::SetLink(message),
-            0,
-            Asked { op, object },
-        )
+        self.make(Change::link(message, op, object))
     }
 
+    /// Makes a link; the link as the kernel tells of it, `None` when it does not (before Linux 6.2).
     pub(crate) fn link_create(
         &mut self,
         message: LinkMessage,
         op: &'static str,
         object: &dyn fmt::Display,
-    ) -> Result<(), NetlinkError> {
-        let flags = NLM_F_CREATE | NLM_F_EXCL;
-        self.change(
+    ) -> Result<Option<Link>, NetlinkError> {
+        let answers = self.request(
             RouteNetlinkMessage::NewLink(message),
-            flags,
+            NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO,
             Asked { op, object },
-        )
+        )?;
+        Ok(answers.iter().find_map(decode_link))
+    }
+}
+
+impl Change {
+    /// See [`Netlink::link_set_up`].
+    pub fn link_set_up(target: LinkTarget<'_>, up: bool) -> Result<Self, NetlinkError> {
+        let mut message = target.message()?;
+        message.header.change_mask = LinkFlags::Up;
+        if up {
+            message.header.flags = LinkFlags::Up;
+        }
+        let op = if up { "set up" } else { "set down" };
+        Ok(Self::link(message, op, &target))
+    }
+
+    /// See [`Netlink::link_set_alias`].
+    pub fn link_set_alias(target: LinkTarget<'_>, alias: &str) -> Result<Self, NetlinkError> {
+        if alias.len() > MAX_ALIAS_LEN || alias.contains('\0') {
+            let value = alias.chars().take(64).collect();
+            return Err(NetlinkError::Invalid {
+                field: "alias",
+                value,
+                reason: "must have at most 255 bytes, no NUL",
+            });
+        }
+        let mut message = target.message()?;
+        // Without a NUL: the kernel counts it, and the longest alias would not fit.
+        let bytes = alias.as_bytes().to_vec();
+        let attribute = LinkAttribute::Other(DefaultNla::new(IFLA_IFALIAS, bytes));
+        message.attributes.push(attribute);
+        Ok(Self::link(message, "set alias of", &target))
+    }
+
+    pub(crate) fn link(message: LinkMessage, op: &'static str, object: &dyn fmt::Display) -> Self {
+        Self::new(RouteNetlinkMessage::SetLink(message), 0, op, object)
     }
 }
 

@@ -10,6 +10,7 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::route::RouteType;
 
 use crate::addr::family;
+use crate::change::Change;
 use crate::channel::Asked;
 use crate::error::{NetlinkError, absent_is_false};
 use crate::mac::MacAddr;
@@ -38,21 +39,7 @@ impl Netlink {
         ip: IpAddr,
         mac: MacAddr,
     ) -> Result<(), NetlinkError> {
-        let mut message = message(ifindex, ip);
-        message.header.state = NeighbourState::Permanent;
-        message
-            .attributes
-            .push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
-        let object = format_args!("{ip} at {mac} on link index {ifindex}");
-        let asked = Asked {
-            op: "set neighbour",
-            object: &object,
-        };
-        self.change(
-            RouteNetlinkMessage::NewNeighbour(message),
-            NLM_F_CREATE | NLM_F_REPLACE,
-            asked,
-        )
+        self.make(Change::neigh_replace(ifindex, ip, mac))
     }
 
     /// Removes the entry for `ip`; `false` if there was none.
@@ -87,6 +74,23 @@ impl Netlink {
             }
         }
         Ok(neighbours)
+    }
+}
+
+impl Change {
+    /// See [`Netlink::neigh_replace`].
+    pub fn neigh_replace(ifindex: u32, ip: IpAddr, mac: MacAddr) -> Self {
+        let mut message = message(ifindex, ip);
+        message.header.state = NeighbourState::Permanent;
+        message
+            .attributes
+            .push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+        Self::new(
+            RouteNetlinkMessage::NewNeighbour(message),
+            NLM_F_CREATE | NLM_F_REPLACE,
+            "set neighbour",
+            format_args!("{ip} at {mac} on link index {ifindex}"),
+        )
     }
 }
 

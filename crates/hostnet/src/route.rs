@@ -12,6 +12,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::addr::family;
+use crate::change::Change;
 use crate::channel::{Answer, Asked};
 use crate::error::{NetlinkError, absent_is_false};
 use crate::socket::Netlink;
@@ -113,6 +114,14 @@ impl Route {
     }
 }
 
+impl Change {
+    /// See [`Netlink::route_add`].
+    pub fn route_add(route: &Route) -> Self {
+        let message = RouteNetlinkMessage::NewRoute(message(route));
+        Self::new(message, NLM_F_CREATE | NLM_F_EXCL, "add route", route)
+    }
+}
+
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
@@ -150,15 +159,7 @@ pub struct RouteFilter {
 impl Netlink {
     /// Adds a route; fails if one with the same destination, metric and table exists.
     pub fn route_add(&mut self, route: &Route) -> Result<(), NetlinkError> {
-        let message = RouteNetlinkMessage::NewRoute(message(route));
-        self.change(
-            message,
-            NLM_F_CREATE | NLM_F_EXCL,
-            Asked {
-                op: "add route",
-                object: route,
-            },
-        )
+        self.make(Change::route_add(route))
     }
 
     /// Adds a route, or replaces the one with the same destination, metric and table.

@@ -6,7 +6,7 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use crate::channel::{Answer, Asked, Channel};
+use crate::channel::{Answer, Asked, Channel, align4};
 use crate::error::NetlinkError;
 use crate::netns::{self, NetNs};
 
@@ -79,13 +79,47 @@ impl Netlink {
         flags: u16,
         asked: Asked<'_>,
     ) -> Result<(), NetlinkError> {
+        let mut bytes = Vec::new();
+        self.put(message, flags, &mut bytes);
+        self.channel.send(&bytes, asked)
+    }
+
+    /// Appends a change to a datagram.
+    pub(crate) fn put_change(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        bytes: &mut Vec<u8>,
+    ) {
+        self.put(message, NLM_F_REQUEST | NLM_F_ACK | flags, bytes);
+    }
+
+    /// Sends the changes that were put into a datagram, and reads what became of each.
+    pub(crate) fn send_changes(
+        &mut self,
+        bytes: &[u8],
+        all: Asked<'_>,
+        each: &[Asked<'_>],
+    ) -> Result<Vec<Result<(), NetlinkError>>, NetlinkError> {
+        self.channel.send(bytes, all)?;
+        self.channel.receive_each(all, each)
+    }
+
+    fn put(&mut self, message: RouteNetlinkMessage, flags: u16, bytes: &mut Vec<u8>) {
         let mut header = NetlinkHeader::default();
         header.flags = flags;
         header.sequence_number = self.channel.next_sequence();
         let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
         message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.channel.send(&bytes, asked)
+        let begin = align4(bytes.len());
+        bytes.resize(begin + message.buffer_len(), 0);
+        message.serialize(&mut bytes[begin..]);
+    }
+
+    /// The kernel's number of the socket's namespace (SO_NETNS_COOKIE): never given twice within one boot.
+    pub fn netns_cookie(&mut self) -> Result<u64, NetlinkError> {
+        netns::cookie_of(self.channel.socket()).map_err(|e| {
+            NetlinkError::io("read the cookie of", "the socket's network namespace", e)
+        })
     }
 }

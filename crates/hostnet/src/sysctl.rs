@@ -2,17 +2,31 @@
 //!
 //! Keys are written with slashes (`net/ipv6/conf/eth0/accept_ra`): an interface name may contain dots.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::error::NetlinkError;
 use crate::netns::{self, NetNs};
 
+/// Longest value, in bytes: those that we deal with are numbers.
+const MAX_VALUE: usize = 4096;
+
 /// Reads a setting of the calling thread's namespace, without the newline.
 pub fn read(key: &str) -> Result<String, NetlinkError> {
-    let text =
-        fs::read_to_string(path_of(key)?).map_err(|e| NetlinkError::io("read sysctl", key, e))?;
-    Ok(text.trim_end().to_owned())
+    // A setting is whole in one read, and has no size to ask for before.
+    let read = |path: PathBuf| {
+        let mut value = [0; MAX_VALUE];
+        let length = File::open(path)?.read(&mut value)?;
+        Ok(value[..length].to_vec())
+    };
+    let value = read(path_of(key)?).map_err(|e| NetlinkError::io("read sysctl", key, e))?;
+    Ok(String::from_utf8_lossy(value.trim_ascii_end()).into_owned())
+}
+
+/// Whether the kernel speaks IPv6, perhaps switched off.
+pub fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
 }
 
 /// Sets a setting of the calling thread's namespace if it differs; `true` if it had to be written.

@@ -6,7 +6,7 @@ use netlink_packet_route::link::{
 use std::os::fd::{AsFd, AsRawFd};
 
 use crate::error::NetlinkError;
-use crate::link::{LinkTarget, check_ifname};
+use crate::link::{Link, LinkTarget, check_ifname};
 use crate::mac::MacAddr;
 use crate::netns::NetNs;
 use crate::socket::Netlink;
@@ -33,8 +33,8 @@ pub struct VethSpec<'a> {
 
 impl Netlink {
     /// Creates a veth pair, both ends down. Fails if either name is taken; the kernel then makes neither.
-    /// Returns the near end's index.
-    pub fn veth_create(&mut self, spec: &VethSpec<'_>) -> Result<u32, NetlinkError> {
+    /// Returns the near end; its `peer_ifindex` is the peer's, wherever that is.
+    pub fn veth_create(&mut self, spec: &VethSpec<'_>) -> Result<Link, NetlinkError> {
         check_ifname("veth name", spec.name)?;
         check_ifname("veth peer name", spec.peer_name)?;
         let mut peer = end(spec.peer_name, spec.peer_mac, spec.mtu);
@@ -47,13 +47,12 @@ impl Netlink {
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]));
-        self.link_create(
-            message,
-            "create veth",
-            &format_args!("{} (peer {})", spec.name, spec.peer_name),
-        )?;
+        let object = format_args!("{} (peer {})", spec.name, spec.peer_name);
+        if let Some(link) = self.link_create(message, "create veth", &object)? {
+            return Ok(link);
+        }
         match self.link(LinkTarget::Name(spec.name)) {
-            Ok(link) => Ok(link.ifindex),
+            Ok(link) => Ok(link),
             Err(error) => {
                 // The caller has no index to clean up with.
                 let _ = self.link_delete(LinkTarget::Name(spec.name));

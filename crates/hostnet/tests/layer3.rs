@@ -10,7 +10,8 @@ use common::{MAC_A, MAC_B, Pair};
 use ipnet::IpNet;
 use roadbed_hostnet::netns::run_in;
 use roadbed_hostnet::{
-    Ipv4Conf, LinkTarget, Netlink, Route, RouteFilter, RouteKind, TABLE_MAIN, sockopt, sysctl,
+    Change, Ipv4Conf, LinkTarget, Netlink, NetlinkError, Route, RouteFilter, RouteKind, TABLE_MAIN,
+    sockopt, sysctl,
 };
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,6 +22,41 @@ fn net(text: &str) -> IpNet {
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
+}
+
+#[test]
+fn changes_in_one_datagram_are_made_in_order_and_judged_one_by_one() {
+    let mut pair = Pair::new("batch");
+    let (index, gateway) = (pair.index_a, ip("169.254.1.1"));
+    let changes = [
+        // Needs what only comes after it.
+        Change::route_add(&Route::default_via(gateway, index)),
+        Change::addr_add(index, net("10.9.0.1/32")),
+        Change::addr_add(index, net("10.9.0.1/32")),
+        Change::route_add(&Route::on_link(net("169.254.1.1/32"), index)),
+        Change::route_add(&Route::default_via(gateway, index)),
+        Change::neigh_replace(index, gateway, MAC_B),
+        Change::neigh_replace(index + 1000, gateway, MAC_B),
+        Change::addr_add(index, net("fd00:9::1/128")),
+    ];
+    let made = pair.a.make_all(&changes).unwrap();
+    let refused: Vec<Option<i32>> = made
+        .iter()
+        .map(|made| made.as_ref().err().and_then(NetlinkError::errno))
+        .collect();
+    let (unreachable, exists) = (Some(libc::ENETUNREACH), Some(libc::EEXIST));
+    let absent = Some(libc::ENODEV);
+    assert_eq!(
+        refused,
+        [unreachable, None, exists, None, None, None, absent, None]
+    );
+    let error = made[2].as_ref().unwrap_err().to_string();
+    assert!(error.starts_with("add address 10.9.0.1/32"), "{error}");
+    let error = made[6].as_ref().unwrap_err().to_string();
+    assert!(error.starts_with("set neighbour 169.254.1.1"), "{error}");
+    // Nothing of it is left in the socket.
+    assert_eq!(pair.a.addrs(Some(index)).unwrap().len(), 3);
+    assert!(pair.a.make_all(&[]).unwrap().is_empty());
 }
 
 #[test]

@@ -15,6 +15,11 @@ fn a_veth_has_names_addresses_mtu_and_peer_from_the_first_message() {
     let a = pair.a.link(LinkTarget::Index(pair.index_a)).unwrap();
     let b = pair.b.link(LinkTarget::Name("b")).unwrap();
     assert_eq!(
+        (pair.made.ifindex, pair.made.peer_ifindex, &pair.made.name),
+        (a.ifindex, Some(b.ifindex), &a.name),
+        "what was said of it when it was made"
+    );
+    assert_eq!(
         (a.name.as_str(), a.mac, a.mtu, a.kind.as_deref()),
         ("a", Some(MAC_A), 1400, Some("veth"))
     );
@@ -221,7 +226,7 @@ fn no_link_local_address_appears_with_address_generation_off() {
         peer_ns: None,
         mtu: None,
     };
-    let a = nl.veth_create(&spec).unwrap();
+    let a = nl.veth_create(&spec).unwrap().ifindex;
     let b = nl.link(LinkTarget::Name("b")).unwrap().ifindex;
     nl.link_set_addr_gen_mode(LinkTarget::Index(a), AddrGenMode::None)
         .unwrap();
@@ -272,7 +277,7 @@ fn ten(what: &str) -> (common::Pair, Vec<(u32, String)>) {
             peer_ns: Some(pair.ns_b.ns()),
             mtu: None,
         };
-        let index = pair.a.veth_create(&spec).unwrap();
+        let index = pair.a.veth_create(&spec).unwrap().ifindex;
         let mark = format!("mark {i}");
         pair.a
             .link_set_alias(LinkTarget::Index(index), &mark)

@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use roadbed_hostnet::netns::run_in;
+use roadbed_hostnet::netns::{run_in, visit};
 use roadbed_hostnet::{NamedNetNs, NetNs, Netlink, NetlinkError, sysctl};
 
 #[test]
@@ -104,6 +104,21 @@ fn run_in_leaves_the_callers_thread_where_it_was_and_passes_panics_on() {
     let panicked = std::panic::catch_unwind(|| run_in(ns.ns(), || panic!("inside")));
     assert!(panicked.is_err());
     assert_eq!(NetNs::current().unwrap().identity().unwrap(), before);
+}
+
+#[test]
+fn a_visit_ends_where_it_began_whatever_happens_inside() {
+    let ns = common::netns("visit");
+    let home = NetNs::current().unwrap();
+    let here = || NetNs::current().unwrap().identity().unwrap();
+    let (before, there) = (here(), ns.ns().identity().unwrap());
+    assert_eq!(visit(&home, ns.ns(), here).unwrap(), there);
+    assert_eq!(here(), before);
+    let inside = visit(&home, ns.ns(), || Netlink::open().unwrap().netns_cookie());
+    assert_eq!(inside.unwrap().unwrap(), ns.ns().cookie().unwrap());
+    let panicked = std::panic::catch_unwind(|| visit(&home, ns.ns(), || panic!("inside")));
+    assert!(panicked.is_err());
+    assert_eq!(here(), before);
 }
 
 #[test]

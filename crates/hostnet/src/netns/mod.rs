@@ -101,19 +101,23 @@ impl AsFd for NetNs {
 }
 
 fn read_cookie() -> io::Result<u64> {
-    let probe = socket(
+    cookie_of(&socket(
         AddressFamily::Unix,
         SockType::Datagram,
         SockFlag::SOCK_CLOEXEC,
         None,
-    )?;
+    )?)
+}
+
+/// The cookie of the namespace that a socket was opened in.
+pub(crate) fn cookie_of(socket: &impl AsRawFd) -> io::Result<u64> {
     let mut cookie = 0u64;
     let mut length = size_of::<u64>() as libc::socklen_t;
     // SAFETY: `cookie` is valid for writes of `length` bytes, the size the kernel requires for this option, and both
     // outlive the call; the descriptor is open.
     let result = unsafe {
         libc::getsockopt(
-            probe.as_raw_fd(),
+            socket.as_raw_fd(),
             libc::SOL_SOCKET,
             libc::SO_NETNS_COOKIE,
             (&raw mut cookie).cast(),
@@ -127,18 +131,45 @@ fn read_cookie() -> io::Result<u64> {
     }
 }
 
+/// Runs `work` on the calling thread inside `ns`, then brings the thread back to `home`, its own namespace: [`run_in`]
+/// without a thread, for a process that has only one and may enter both namespaces.
+///
+/// # Errors
+/// `ns` cannot be entered, or `home` not any more, in which case the thread is stuck in `ns` and should end.
+pub fn visit<T>(home: &NetNs, ns: &NetNs, work: impl FnOnce() -> T) -> Result<T, NetlinkError> {
+    /// Brings the thread back when `work` panics, too.
+    struct Visit<'a>(Option<&'a NetNs>);
+    impl Drop for Visit<'_> {
+        fn drop(&mut self) {
+            if let Some(home) = self.0.take() {
+                // The panic that led here says more.
+                let _ = enter(home);
+            }
+        }
+    }
+    enter(ns)?;
+    let mut visit = Visit(Some(home));
+    let done = work();
+    visit.0.take().map_or(Ok(()), enter)?;
+    Ok(done)
+}
+
+fn enter(ns: &NetNs) -> Result<(), NetlinkError> {
+    setns(ns.as_fd(), CloneFlags::CLONE_NEWNET)
+        .map_err(|e| NetlinkError::io("enter network namespace", ns.path.display(), e.into()))
+}
+
 /// Runs `work` on a short-lived thread inside `ns`; the caller's thread never changes namespace. A panic of `work`
 /// continues on the caller's thread.
 pub fn run_in<T: Send>(ns: &NetNs, work: impl FnOnce() -> T + Send) -> Result<T, NetlinkError> {
-    let enter = |e| NetlinkError::io("enter network namespace", ns.path.display(), e);
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("netns".into())
             .spawn_scoped(scope, || {
-                setns(ns.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|e| enter(e.into()))?;
+                enter(ns)?;
                 Ok(work())
             })
-            .map_err(enter)?;
+            .map_err(|e| NetlinkError::io("enter network namespace", ns.path.display(), e))?;
         thread
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use roadbed_hostnet::{LinkTarget, MacAddr, NamedNetNs, Netlink, VethSpec};
+use roadbed_hostnet::{Link, LinkTarget, MacAddr, NamedNetNs, Netlink, VethSpec};
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
@@ -35,6 +35,8 @@ pub(crate) struct Pair {
     pub(crate) ns_b: NamedNetNs,
     pub(crate) a: Netlink,
     pub(crate) b: Netlink,
+    /// What [`Netlink::veth_create`] said of `a`.
+    pub(crate) made: Link,
     pub(crate) index_a: u32,
     pub(crate) index_b: u32,
 }
@@ -48,7 +50,7 @@ impl Pair {
         let (ns_a, ns_b) = (netns(what), netns(what));
         let mut a = Netlink::open_in(ns_a.ns()).unwrap();
         let mut b = Netlink::open_in(ns_b.ns()).unwrap();
-        let index_a = a
+        let made = a
             .veth_create(&VethSpec {
                 name: "a",
                 mac: Some(MAC_A),
@@ -58,6 +60,7 @@ impl Pair {
                 mtu: Some(1400),
             })
             .unwrap();
+        let index_a = made.ifindex;
         let index_b = b.link(LinkTarget::Name("b")).unwrap().ifindex;
         a.link_set_up(LinkTarget::Index(index_a), true).unwrap();
         b.link_set_up(LinkTarget::Index(index_b), true).unwrap();
@@ -71,6 +74,7 @@ impl Pair {
             ns_b,
             a,
             b,
+            made,
             index_a,
             index_b,
         }
