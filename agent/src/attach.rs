@@ -22,8 +22,8 @@ use crate::blocks::{BlockView, Blocks};
 use crate::config::AgentConfig;
 use crate::detail;
 use crate::kernel;
-use crate::ledger::{LedgerGone, LedgerHandle};
-use crate::unwire::{self, UnwireError, Unwirer};
+use crate::ledger::LedgerHandle;
+use crate::unwire::{UnwireError, Unwirer};
 
 /// Metric of pod routes: before anything learned.
 const METRIC: u32 = 0;
@@ -70,7 +70,13 @@ impl Busy {
 
 impl Attachments {
     /// With these settings of the node.
-    pub fn new(ledger: LedgerHandle, blocks: Blocks, fib: FibHandle, config: &AgentConfig) -> Self {
+    pub fn new(
+        ledger: LedgerHandle,
+        blocks: Blocks,
+        fib: FibHandle,
+        unwirer: Unwirer,
+        config: &AgentConfig,
+    ) -> Self {
         Self {
             ledger,
             blocks,
@@ -79,7 +85,7 @@ impl Attachments {
             mtu: Arc::new(AtomicU32::new(config.mtu.unwrap_or(kernel::DEFAULT_MTU))),
             mtu_fixed: config.mtu.is_some(),
             notes: config.run_dir.join(NOTES_DIR),
-            unwirer: unwire::start(),
+            unwirer,
             busy: Busy::default(),
             audit: Arc::default(),
         }
@@ -112,7 +118,7 @@ impl Attachments {
         let mtu = request
             .mtu
             .unwrap_or_else(|| self.mtu.load(Ordering::Relaxed));
-        let reserved = match self.ledger.reserve(request, view).await.map_err(gone)? {
+        let reserved = match self.ledger.reserve(&request, &view).await {
             Ok(reserved) => reserved,
             Err(error) => {
                 // Perhaps a block can be had.
@@ -154,7 +160,7 @@ impl Attachments {
             .map_err(|error| ApiError::new(ErrorCode::Invalid, format!("podMac: {error}")))?;
         let _audit = self.audit.read().await;
         let _busy = self.busy.lock(&key).await;
-        let Some(row) = self.ledger.get(key.clone()).await.map_err(gone)? else {
+        let Some(row) = self.ledger.get(&key).await else {
             return Err(ApiError::new(
                 ErrorCode::Conflict,
                 CommitError::NotReserved.to_string(),
@@ -171,9 +177,8 @@ impl Attachments {
             ));
         }
         let ifindex = request.host_ifindex;
-        let wired = row.clone();
-        blocking(move || kernel::wire_host_end(&wired, ifindex, pod_mac))
-            .await?
+        // Other tasks go on on another thread meanwhile: the work is shorter than the way there and back.
+        tokio::task::block_in_place(|| kernel::wire_host_end(&row, ifindex, pod_mac))
             .map_err(kernel_error)?;
         let report = self
             .fib
@@ -187,9 +192,8 @@ impl Attachments {
         }
         match self
             .ledger
-            .commit(key, request.netns_cookie, ifindex)
+            .commit(&key, &request.netns_cookie, ifindex)
             .await
-            .map_err(gone)?
         {
             Ok(row) => {
                 tracing::info!(container_id = %row.key.container_id, addresses = ?row.addresses, dev = %row.host_ifname, "attached");
@@ -210,24 +214,17 @@ impl Attachments {
     /// # Errors
     /// A fault below; the addresses stay reserved then.
     pub async fn release(&self, key: AttachmentKey) -> Result<Released, ApiError> {
-        let coming = self.unwirer.coming();
         let _audit = self.audit.read().await;
         let _busy = self.busy.lock(&key).await;
-        let row = self.ledger.get(key.clone()).await.map_err(gone)?;
-        let existed = match &row {
-            Some(row) => {
-                self.withdraw(row).await?;
-                coming.unwire(key.clone()).await.map_err(unwire_error)?;
-                true
-            }
-            None => coming.unwire(key.clone()).await.map_err(unwire_error)?,
-        };
+        let row = self.ledger.get(&key).await;
+        if let Some(row) = &row {
+            self.withdraw(row).await?;
+        }
+        let unwired = self.unwirer.unwire(key.clone()).await;
+        let existed = unwired.map_err(unwire_error)? || row.is_some();
         if row.is_some() {
-            self.ledger
-                .release(key.clone())
-                .await
-                .map_err(gone)?
-                .map_err(|error| ledger_error(&error))?;
+            let released = self.ledger.release(&key).await;
+            released.map_err(|error| ledger_error(&error))?;
             tracing::info!(container_id = %key.container_id, "detached");
         }
         self.blocks.plan_soon();
@@ -239,7 +236,7 @@ impl Attachments {
     /// # Errors
     /// There is none of this key, or the kernel cannot be asked.
     pub async fn detail(&self, key: AttachmentKey) -> Result<AttachmentDetail, ApiError> {
-        let Some(row) = self.ledger.get(key).await.map_err(gone)? else {
+        let Some(row) = self.ledger.get(&key).await else {
             let message = "no such attachment on this node";
             return Err(ApiError::new(ErrorCode::NotFound, message));
         };
@@ -250,14 +247,11 @@ impl Attachments {
     }
 
     /// All attachments of the node.
-    ///
-    /// # Errors
-    /// When the ledger's thread has ended.
-    pub async fn list(&self) -> Result<AttachmentList, ApiError> {
-        let rows = self.ledger.list().await.map_err(gone)?;
-        Ok(AttachmentList {
+    pub async fn list(&self) -> AttachmentList {
+        let rows = self.ledger.list().await;
+        AttachmentList {
             attachments: rows.into_iter().map(attachment).collect(),
-        })
+        }
     }
 
     /// Wants the routes of attachments that are there, so that those of a former agent are adopted.
@@ -287,7 +281,7 @@ impl Attachments {
         {
             let _alone = self.audit.write().await;
             let notes = self.read_notes();
-            let Ok(Some(reconciled)) = self.ledger.reconcile().await else {
+            let Some(reconciled) = self.ledger.reconcile().await else {
                 return;
             };
             let gone = reconciled
@@ -307,17 +301,17 @@ impl Attachments {
                 std::fs::remove_file(note).ok();
             }
         }
-        for row in self.ledger.expired().await.unwrap_or_default() {
+        for row in self.ledger.expired().await {
             let _audit = self.audit.read().await;
             let _busy = self.busy.lock(&row.key).await;
             // It may have come back while we waited for the lock.
-            let current = self.ledger.get(row.key.clone()).await.ok().flatten();
+            let current = self.ledger.get(&row.key).await;
             if current.as_ref() != Some(&row) {
                 continue;
             }
             tracing::warn!(container_id = %row.key.container_id, "a plugin never came back to commit: undoing its work");
             if self.unwire(&row).await.is_ok() {
-                self.ledger.release_row(row).await.ok();
+                self.ledger.release_row(&row).await.ok();
             }
         }
     }
@@ -336,7 +330,7 @@ impl Attachments {
 
     async fn unwire(&self, row: &Row) -> Result<(), ApiError> {
         self.withdraw(row).await?;
-        let unwired = self.unwirer.coming().unwire(row.key.clone()).await;
+        let unwired = self.unwirer.unwire(row.key.clone()).await;
         unwired.map(drop).map_err(unwire_error)
     }
 
@@ -422,10 +416,6 @@ fn kernel_error(error: NetlinkError) -> ApiError {
 }
 
 fn ledger_error(error: &LedgerError) -> ApiError {
-    ApiError::new(ErrorCode::Internal, error.to_string())
-}
-
-fn gone(error: LedgerGone) -> ApiError {
     ApiError::new(ErrorCode::Internal, error.to_string())
 }
 

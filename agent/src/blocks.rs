@@ -214,7 +214,7 @@ impl Task {
     ) -> roadbed_ipam::Plan {
         let cidrs: Vec<IpNet> = self.own.iter().map(|b| b.spec.cidr).collect();
         // The ledger's thread ends only with the process.
-        let usage = self.ledger.usage(cidrs).await.unwrap_or_default();
+        let usage = self.ledger.usage(cidrs).await;
         plan(
             &View {
                 node: &self.node,
@@ -307,7 +307,7 @@ impl Task {
         self.counted.retain(|_, at| now < *at + COUNTS_EVERY);
         let cidrs = self.own.iter().map(|b| b.spec.cidr).collect();
         // The ledger's thread ends only with the process.
-        let usage = self.ledger.usage(cidrs).await.unwrap_or_default();
+        let usage = self.ledger.usage(cidrs).await;
         for block in &self.own {
             let (Some(usage), Some(uid)) = (usage.get(&block.spec.cidr), &block.metadata.uid)
             else {

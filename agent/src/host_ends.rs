@@ -49,7 +49,7 @@ fn follow() -> Result<std::convert::Infallible, NetlinkError> {
             .iter()
             .filter_map(|news| match news {
                 LinkNews::Changed(link) => key_of(link).map(|_| link.ifindex),
-                LinkNews::Overrun => None,
+                LinkNews::Gone(_) | LinkNews::Overrun => None,
             })
             .collect();
         if ours.is_empty() {

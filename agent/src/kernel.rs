@@ -8,7 +8,7 @@ use roadbed_api::names::{
     HOST_IFNAME_PREFIX, ROUTE_PROTOCOL, attachment_mac, host_ifname, ifalias, parse_ifalias,
 };
 use roadbed_hostnet::{
-    Ipv4Conf, Link, LinkTarget, MacAddr, Netlink, NetlinkError, RouteFilter, TABLE_MAIN,
+    Change, Ipv4Conf, Link, LinkTarget, MacAddr, Netlink, NetlinkError, RouteFilter, TABLE_MAIN,
 };
 use roadbed_ipam::{KernelAttachment, Row};
 
@@ -136,24 +136,11 @@ pub fn wire_host_end(row: &Row, ifindex: u32, pod_mac: MacAddr) -> Result<(), Ne
             expected: mark,
         });
     }
-    netlink.link_set_ipv4_conf(LinkTarget::Index(ifindex), &HOST_END)?;
-    for address in &row.addresses {
-        netlink.neigh_replace(ifindex, *address, pod_mac)?;
-    }
-    Ok(())
-}
-
-/// Deletes host ends of attachments, and with them the pods' ends; whether there was one, or why it is still there, in the order
-/// of the keys.
-///
-/// # Errors
-/// When the kernel cannot be asked at all.
-pub fn unwire(keys: &[AttachmentKey]) -> Result<Vec<Result<bool, NetlinkError>>, NetlinkError> {
-    let mut netlink = Netlink::open()?;
-    match keys {
-        [key] => Ok(vec![unwire_one(&mut netlink, key)]),
-        _ => unwire_many(&mut netlink, keys),
-    }
+    let settings = Change::link_set_ipv4_conf(LinkTarget::Index(ifindex), &HOST_END)?;
+    let addresses = row.addresses.iter();
+    let neighbours = addresses.map(|ip| Change::neigh_replace(ifindex, *ip, pod_mac));
+    let changes: Vec<Change> = [settings].into_iter().chain(neighbours).collect();
+    netlink.make_all(&changes)?.into_iter().collect()
 }
 
 /// Whether a plugin made this link for that attachment and was killed before it could mark it: the kernel takes no alias in
@@ -166,28 +153,39 @@ fn is_unmarked(link: &Link, key: &AttachmentKey) -> bool {
         && link.mac == Some(MacAddr(attachment_mac(key, 0)))
 }
 
-fn unwire_one(netlink: &mut Netlink, key: &AttachmentKey) -> Result<bool, NetlinkError> {
+/// The indexes of the host ends of attachments, `None` where there is none, in the order of the keys. What a killed plugin could
+/// not mark any more is marked now.
+///
+/// # Errors
+/// The kernel cannot be asked.
+pub fn host_ends(
+    netlink: &mut Netlink,
+    keys: &[AttachmentKey],
+) -> Result<Vec<Option<u32>>, NetlinkError> {
+    match keys {
+        [key] => Ok(vec![host_end(netlink, key)?]),
+        _ => host_ends_among_all(netlink, keys),
+    }
+}
+
+/// Under its name, as a rule; somebody may have renamed it, and somebody else's link may have its name.
+fn host_end(netlink: &mut Netlink, key: &AttachmentKey) -> Result<Option<u32>, NetlinkError> {
     let mark = ifalias(key);
-    let ours = |link: &Link| link.alias.as_deref() == Some(mark.as_str());
-    // Under its name, as a rule; somebody may have renamed it, and somebody else's link may have its name.
     let link = match netlink.link_by_name(&host_ifname(key))? {
-        Some(link) if ours(&link) => Some(link),
+        Some(link) if link.alias.as_deref() == Some(mark.as_str()) => Some(link),
         Some(link) if is_unmarked(&link, key) => {
             netlink.link_set_alias(LinkTarget::Index(link.ifindex), &mark)?;
             Some(link)
         }
         _ => netlink.link_by_alias(&mark)?,
     };
-    match link {
-        Some(link) => netlink.link_delete_marked(LinkTarget::Index(link.ifindex), &mark),
-        None => Ok(false),
-    }
+    Ok(link.map(|link| link.ifindex))
 }
 
-fn unwire_many(
+fn host_ends_among_all(
     netlink: &mut Netlink,
     keys: &[AttachmentKey],
-) -> Result<Vec<Result<bool, NetlinkError>>, NetlinkError> {
+) -> Result<Vec<Option<u32>>, NetlinkError> {
     let listed = netlink.links("")?;
     let marks: Vec<String> = keys.iter().map(ifalias).collect();
     let mut by_mark: BTreeMap<&str, u32> = listed
@@ -195,24 +193,13 @@ fn unwire_many(
         .filter_map(|link| Some((link.alias.as_deref()?, link.ifindex)))
         .collect();
     for link in listed.iter().filter(|link| link.alias.is_none()) {
-        let index = LinkTarget::Index(link.ifindex);
         if let Some(place) = keys.iter().position(|key| is_unmarked(link, key)) {
-            netlink.link_set_alias(index, &marks[place])?;
+            netlink.link_set_alias(LinkTarget::Index(link.ifindex), &marks[place])?;
             by_mark.insert(&marks[place], link.ifindex);
         }
     }
-    let found = |mark: &String| by_mark.get(mark.as_str()).copied();
-    let there: Vec<(u32, &str)> = marks
-        .iter()
-        .filter_map(|mark| Some((found(mark)?, mark.as_str())))
-        .collect();
-    let mut deleted = netlink.links_delete_marked(&there).into_iter();
-    // Answers came for those that were there, in their order.
-    let answer = |mark| match found(mark) {
-        Some(_) => deleted.next().unwrap_or(Ok(false)),
-        None => Ok(false),
-    };
-    Ok(marks.iter().map(answer).collect())
+    let found = marks.iter().map(|mark| by_mark.get(mark.as_str()).copied());
+    Ok(found.collect())
 }
 
 /// Identifies the boot: what the run directory holds counts within one.

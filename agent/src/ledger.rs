@@ -1,8 +1,9 @@
-//! The thread that owns the ledger of addresses: short calls, one at a time, each answered.
+//! The ledger of addresses as the agent's tasks use it: short calls, one at a time.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -11,35 +12,26 @@ use roadbed_ipam::{
     AddressRequest, CommitError, KernelAttachment, Ledger, LedgerError, LedgerSettings,
     OpenOutcome, Reconciled, ReserveError, Reserved, Row, Usage,
 };
-use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::Mutex;
 
 use crate::blocks::BlockView;
 use crate::kernel;
 
-/// Calls that may wait.
-const QUEUE: usize = 256;
 /// How long a plugin may take between its two phases.
 pub const WIRING_DEADLINE: Duration = Duration::from_secs(30);
 
-type Call = Box<dyn FnOnce(&mut Ledger) + Send>;
-
-/// The thread has ended; it does so only with the process.
-#[derive(Debug, Error)]
-#[error("the ledger's thread has ended")]
-pub struct LedgerGone;
-
-/// Speaks to the thread.
+/// One call at a time, in the caller's task: the longest is a write to the page cache, shorter than waking a thread. The
+/// comparison with the kernel alone is made on a thread that may block.
 #[derive(Clone)]
 pub struct LedgerHandle {
-    calls: mpsc::Sender<Call>,
+    ledger: Arc<Mutex<Ledger>>,
 }
 
-/// Opens the ledger and starts its thread; the rows that are there.
+/// Opens the ledger; the rows that are there.
 ///
 /// # Errors
 /// When the kernel cannot be asked or the file cannot be made.
-pub fn start(
+pub fn open(
     path: &Path,
     boot_id: &str,
     cool_down: Duration,
@@ -52,7 +44,7 @@ pub fn start(
         kernel::attachments,
         kernel::since_boot(),
     )?;
-    let mut ledger = opened.ledger;
+    let ledger = opened.ledger;
     match &opened.outcome {
         OpenOutcome::Adopted => {}
         OpenOutcome::NewBoot => tracing::info!("first start since boot: the ledger begins anew"),
@@ -65,116 +57,91 @@ pub fn start(
     }
     report(&opened.reconciled);
     let rows = ledger.list();
-    let (calls, mut queue) = mpsc::channel::<Call>(QUEUE);
-    let run = move || {
-        while let Some(call) = queue.blocking_recv() {
-            call(&mut ledger);
-        }
-    };
-    std::thread::Builder::new()
-        .name("ledger".into())
-        .spawn(run)
-        .map_err(|source| LedgerError::Path {
-            path: path.to_owned(),
-            source,
-        })?;
-    Ok((LedgerHandle { calls }, rows))
+    let ledger = Arc::new(Mutex::new(ledger));
+    Ok((LedgerHandle { ledger }, rows))
 }
 
 impl LedgerHandle {
-    async fn call<T: Send + 'static>(
-        &self,
-        call: impl FnOnce(&mut Ledger) -> T + Send + 'static,
-    ) -> Result<T, LedgerGone> {
-        let (reply, answer) = oneshot::channel();
-        let call: Call = Box::new(move |ledger| {
-            // Who asked may have gone.
-            drop(reply.send(call(ledger)));
-        });
-        self.calls.send(call).await.map_err(|_| LedgerGone)?;
-        answer.await.map_err(|_| LedgerGone)
-    }
-
     /// Addresses for an attachment.
+    ///
+    /// # Errors
+    /// See [`Ledger::reserve`].
     pub async fn reserve(
         &self,
-        request: ReserveRequest,
-        view: std::sync::Arc<BlockView>,
-    ) -> Result<Result<Reserved, ReserveError>, LedgerGone> {
-        self.call(move |ledger| {
-            let now = kernel::since_boot();
-            let request = AddressRequest {
-                key: &request.key,
-                cookie: &request.netns_cookie,
-                pod: request.pod.as_ref(),
-                families: &view.families,
-                blocks: &view.blocks,
-                chosen: &request.addresses,
-                foreign: request.foreign,
-            };
-            ledger.reserve(&request, now + WIRING_DEADLINE, now)
-        })
-        .await
+        request: &ReserveRequest,
+        view: &BlockView,
+    ) -> Result<Reserved, ReserveError> {
+        let now = kernel::since_boot();
+        let request = AddressRequest {
+            key: &request.key,
+            cookie: &request.netns_cookie,
+            pod: request.pod.as_ref(),
+            families: &view.families,
+            blocks: &view.blocks,
+            chosen: &request.addresses,
+            foreign: request.foreign,
+        };
+        let mut ledger = self.ledger.lock().await;
+        ledger.reserve(&request, now + WIRING_DEADLINE, now)
     }
 
     /// What is reserved for an attachment.
-    pub async fn get(&self, key: AttachmentKey) -> Result<Option<Row>, LedgerGone> {
-        self.call(move |ledger| ledger.get(&key).cloned()).await
+    pub async fn get(&self, key: &AttachmentKey) -> Option<Row> {
+        self.ledger.lock().await.get(key).cloned()
     }
 
     /// Marks an attachment as wired.
+    ///
+    /// # Errors
+    /// See [`Ledger::commit`].
     pub async fn commit(
         &self,
-        key: AttachmentKey,
-        cookie: String,
+        key: &AttachmentKey,
+        cookie: &str,
         ifindex: u32,
-    ) -> Result<Result<Row, CommitError>, LedgerGone> {
-        self.call(move |ledger| ledger.commit(&key, &cookie, ifindex))
-            .await
+    ) -> Result<Row, CommitError> {
+        self.ledger.lock().await.commit(key, cookie, ifindex)
     }
 
     /// Gives addresses back.
-    pub async fn release(
-        &self,
-        key: AttachmentKey,
-    ) -> Result<Result<Option<Row>, LedgerError>, LedgerGone> {
-        self.call(move |ledger| ledger.release(&key, kernel::since_boot()))
-            .await
+    ///
+    /// # Errors
+    /// See [`Ledger::release`].
+    pub async fn release(&self, key: &AttachmentKey) -> Result<Option<Row>, LedgerError> {
+        self.ledger.lock().await.release(key, kernel::since_boot())
     }
 
     /// Gives addresses back when the row is still this one.
-    pub async fn release_row(&self, row: Row) -> Result<Result<bool, LedgerError>, LedgerGone> {
-        self.call(move |ledger| ledger.release_row(&row, kernel::since_boot()))
-            .await
+    ///
+    /// # Errors
+    /// See [`Ledger::release_row`].
+    pub async fn release_row(&self, row: &Row) -> Result<bool, LedgerError> {
+        let mut ledger = self.ledger.lock().await;
+        ledger.release_row(row, kernel::since_boot())
     }
 
     /// Rows whose plugin took too long.
-    pub async fn expired(&self) -> Result<Vec<Row>, LedgerGone> {
-        self.call(|ledger| ledger.expired(kernel::since_boot()))
-            .await
+    pub async fn expired(&self) -> Vec<Row> {
+        self.ledger.lock().await.expired(kernel::since_boot())
     }
 
     /// All rows, in the order of their keys.
-    pub async fn list(&self) -> Result<Vec<Row>, LedgerGone> {
-        self.call(|ledger| ledger.list()).await
+    pub async fn list(&self) -> Vec<Row> {
+        self.ledger.lock().await.list()
     }
 
     /// Counts of these blocks.
-    pub async fn usage(&self, blocks: Vec<IpNet>) -> Result<BTreeMap<IpNet, Usage>, LedgerGone> {
-        self.call(move |ledger| {
-            let now = kernel::since_boot();
-            blocks
-                .into_iter()
-                .map(|block| (block, ledger.usage(&block, now)))
-                .collect()
-        })
-        .await
+    pub async fn usage(&self, blocks: Vec<IpNet>) -> BTreeMap<IpNet, Usage> {
+        let (ledger, now) = (self.ledger.lock().await, kernel::since_boot());
+        let usage = |block: IpNet| (block, ledger.usage(&block, now));
+        blocks.into_iter().map(usage).collect()
     }
 
-    /// Brings the rows in line with the kernel. The kernel is read inside the call: no attachment can be committed
-    /// between the look and the comparison.
-    pub async fn reconcile(&self) -> Result<Option<Reconciled>, LedgerGone> {
-        self.call(|ledger| {
+    /// Brings the rows in line with the kernel; `None` when it could not be asked. The ledger is held meanwhile: no
+    /// attachment can be committed between the look and the comparison.
+    pub async fn reconcile(&self) -> Option<Reconciled> {
+        let mut ledger = self.ledger.clone().lock_owned().await;
+        let compare = move || {
             let attachments: Vec<KernelAttachment> = match kernel::attachments() {
                 Ok(attachments) => attachments,
                 Err(error) => {
@@ -192,8 +159,8 @@ impl LedgerHandle {
                     None
                 }
             }
-        })
-        .await
+        };
+        tokio::task::spawn_blocking(compare).await.ok().flatten()
     }
 }
 

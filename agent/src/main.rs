@@ -16,7 +16,7 @@ use roadbed_agent::config::{AgentConfig, Overrides};
 use roadbed_agent::run_dir::RunDir;
 use roadbed_agent::snapshot::Snapshots;
 use roadbed_agent::sysctls::Sysctls;
-use roadbed_agent::{antispoof, bgp, blocks, host_ends, kernel, ledger, ready, sync};
+use roadbed_agent::{antispoof, bgp, blocks, host_ends, kernel, ledger, ready, sync, unwire};
 use roadbed_bgpd::program;
 use roadbed_fib::{
     Fib, FibHandle, FibOptions, RouteChange, RouteKind, RouteSpec, Source, WORST_METRIC,
@@ -137,7 +137,7 @@ async fn run(config: AgentConfig) -> Result<()> {
         .await
         .context("cannot reach the kernel's routing tables")?;
     let cool_down = Duration::from_secs(config.cool_down_seconds);
-    let (ledger, rows) = ledger::start(&run_dir.path().join("ledger.db"), &boot_id, cool_down)?;
+    let (ledger, rows) = ledger::open(&run_dir.path().join("ledger.db"), &boot_id, cool_down)?;
 
     let antispoof = antispoof::start().await;
 
@@ -150,7 +150,14 @@ async fn run(config: AgentConfig) -> Result<()> {
         ledger.clone(),
         known.clone(),
     );
-    let attachments = Attachments::new(ledger.clone(), blocks.clone(), fib.clone(), &config);
+    let unwirer = unwire::start().context("cannot start a thread")?;
+    let attachments = Attachments::new(
+        ledger.clone(),
+        blocks.clone(),
+        fib.clone(),
+        unwirer,
+        &config,
+    );
     attachments.adopt(&rows).await?;
     finish_adoption(&fib, Source::Pod);
     tokio::spawn(back_blocks(fib.clone(), blocks.clone()));

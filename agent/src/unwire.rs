@@ -1,47 +1,40 @@
-//! Deletes host ends: those whose turn comes together, together. The kernel waits some 20 ms for each deletion, of one link or
-//! of forty, so DELs that run at once share one.
+//! Deletes host ends. The kernel takes a link away at once and then keeps whoever asked for some 15 ms, until nobody reads it
+//! any more. Nobody has to wait for that: a DEL is answered when the kernel says that the link is gone.
 //!
 //! ```text
-//!  attach.rs: release ──(≤ 256)──► task: what is queued ──► one thread that may block ──► kernel.rs
+//!  attach.rs: release ──(≤ 256)──► task ──► threads that may block, each in one deletion ──► kernel.rs
+//!        ▲                                     │ which links
+//!        │                                     ▼
+//!        └── answers ───── thread `unwired`: the kernel's news of links that went; else the thread's own end
 //! ```
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use roadbed_api::agent::AttachmentKey;
-use roadbed_hostnet::NetlinkError;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use roadbed_api::names::ifalias;
+use roadbed_hostnet::{LinkMonitor, LinkNews, Netlink, NetlinkError};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::kernel;
 
 /// Deletions that may wait, and that go together.
 const QUEUE: usize = 256;
-/// How long a batch waits for DELs that are in the agent, but not yet here: they come as soon as their routes are gone.
-const COMING_WAIT: Duration = Duration::from_millis(5);
-/// Where several went together a moment ago, more are on their way: their runtimes start the next plugin now.
-const CROWD: Duration = Duration::from_millis(50);
-/// A crowd has gathered when nobody came for so long.
-const CROWD_GAP: Duration = Duration::from_millis(3);
-/// The longest that a crowd is waited for.
-const CROWD_WAIT: Duration = Duration::from_millis(12);
+/// Deletions under way. What comes beyond them goes together, in one operation of the kernel.
+const AT_A_TIME: usize = 16;
+/// After a failure of the kernel's socket.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Whether there was a link, or what the kernel said: one refusal may be for many.
 type Answer = Result<bool, String>;
-type Job = (AttachmentKey, oneshot::Sender<Answer>);
+type Reply = oneshot::Sender<Answer>;
+type Job = (AttachmentKey, Reply);
 
 /// Speaks to the task.
 #[derive(Clone)]
 pub struct Unwirer {
     jobs: mpsc::Sender<Job>,
-    coming: Arc<AtomicUsize>,
-}
-
-/// A DEL that will soon delete a link, or find that there is none.
-pub struct Coming {
-    unwirer: Unwirer,
-    counted: bool,
 }
 
 /// The task has ended; it does so only with the process.
@@ -55,90 +48,130 @@ pub enum UnwireError {
     Kernel(String),
 }
 
-/// Starts the task.
-pub fn start() -> Unwirer {
+/// Starts the task and the thread that hears of links; they end with the process.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start() -> std::io::Result<Unwirer> {
     let (jobs, queue) = mpsc::channel(QUEUE);
-    let coming = Arc::new(AtomicUsize::new(0));
-    tokio::spawn(run(queue, coming.clone()));
-    Unwirer { jobs, coming }
+    let going = Going::default();
+    let heard = going.clone();
+    let listen = move || {
+        loop {
+            let Err(error) = listen(&heard);
+            tracing::warn!(%error, "links cannot be followed, trying again");
+            std::thread::sleep(RETRY);
+        }
+    };
+    std::thread::Builder::new()
+        .name("unwired".into())
+        .spawn(listen)?;
+    tokio::spawn(run(queue, going));
+    Ok(Unwirer { jobs })
 }
 
 impl Unwirer {
-    /// Says that a deletion is on its way, so that others wait for it.
-    pub fn coming(&self) -> Coming {
-        self.coming.fetch_add(1, Ordering::Relaxed);
-        Coming {
-            unwirer: self.clone(),
-            counted: true,
-        }
-    }
-}
-
-impl Coming {
     /// Deletes the host end of an attachment, and with it the pod's; whether there was one.
     ///
     /// # Errors
     /// A link of that name is not ours, or the kernel refuses.
-    pub async fn unwire(mut self, key: AttachmentKey) -> Result<bool, UnwireError> {
+    pub async fn unwire(&self, key: AttachmentKey) -> Result<bool, UnwireError> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.unwirer.jobs.send((key, reply)).await;
-        self.arrived();
+        let sent = self.jobs.send((key, reply)).await;
         sent.map_err(|_| UnwireError::Gone)?;
         let answer = answer.await.map_err(|_| UnwireError::Gone)?;
         answer.map_err(UnwireError::Kernel)
     }
-
-    fn arrived(&mut self) {
-        if std::mem::take(&mut self.counted) {
-            self.unwirer.coming.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
 }
 
-impl Drop for Coming {
-    fn drop(&mut self) {
-        self.arrived();
-    }
-}
+/// Links that the kernel was asked to delete, and who waits for each.
+#[derive(Clone, Default)]
+struct Going(Arc<Mutex<HashMap<u32, Reply>>>);
 
-async fn run(mut queue: mpsc::Receiver<Job>, coming: Arc<AtomicUsize>) {
-    let mut crowd: Option<Instant> = None;
-    while let Some(job) = queue.recv().await {
-        let mut batch = vec![job];
-        let now = Instant::now();
-        let crowded = crowd.is_some_and(|last| now < last + CROWD);
-        let latest = now + if crowded { CROWD_WAIT } else { COMING_WAIT };
-        while batch.len() < QUEUE {
-            let until = if let Ok(job) = queue.try_recv() {
-                batch.push(job);
-                continue;
-            } else if coming.load(Ordering::Relaxed) > 0 {
-                latest
-            } else if crowded {
-                latest.min(Instant::now() + CROWD_GAP)
-            } else {
-                break;
-            };
-            match timeout_at(until, queue.recv()).await {
-                Ok(Some(job)) => batch.push(job),
-                Ok(None) | Err(_) => break,
-            }
-        }
-        let several = batch.len() > 1;
-        let (keys, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        // A thread that panics answers nobody: each of them hears that the task is gone.
-        let Ok(answers) = tokio::task::spawn_blocking(move || kernel::unwire(&keys)).await else {
-            continue;
-        };
-        crowd = several.then(Instant::now);
-        let told = |answer: Result<bool, NetlinkError>| answer.map_err(|error| error.to_string());
-        let answers: Vec<Answer> = match answers {
-            Ok(answers) => answers.into_iter().map(told).collect(),
-            Err(error) => vec![Err(error.to_string()); replies.len()],
-        };
-        for (reply, answer) in replies.into_iter().zip(answers) {
+impl Going {
+    fn insert(&self, ifindex: u32, reply: Reply) {
+        let mut going = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        going.insert(ifindex, reply);
+    }
+
+    /// What became of a link; only the first word on it counts.
+    fn answer(&self, ifindex: u32, answer: Answer) {
+        let mut going = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reply) = going.remove(&ifindex) {
             // Who asked may have gone.
             drop(reply.send(answer));
         }
+    }
+}
+
+/// An overrun needs no care: who waits hears from the thread that deletes.
+fn listen(going: &Going) -> Result<std::convert::Infallible, NetlinkError> {
+    let mut monitor = LinkMonitor::open()?;
+    loop {
+        for news in monitor.wait()? {
+            if let LinkNews::Gone(ifindex) = news {
+                going.answer(ifindex, Ok(true));
+            }
+        }
+    }
+}
+
+async fn run(mut queue: mpsc::Receiver<Job>, going: Going) {
+    let threads = Arc::new(Semaphore::new(AT_A_TIME));
+    while let Some(job) = queue.recv().await {
+        let mut batch = vec![job];
+        let thread = match threads.clone().try_acquire_owned() {
+            Ok(thread) => thread,
+            Err(_) => {
+                // Closed never.
+                let Ok(thread) = threads.clone().acquire_owned().await else {
+                    return;
+                };
+                while batch.len() < QUEUE
+                    && let Ok(job) = queue.try_recv()
+                {
+                    batch.push(job);
+                }
+                thread
+            }
+        };
+        let going = going.clone();
+        // A thread that panics answers nobody: each of them hears that the task is gone.
+        tokio::task::spawn_blocking(move || {
+            unwire(batch, &going);
+            drop(thread);
+        });
+    }
+}
+
+fn unwire(batch: Vec<Job>, going: &Going) {
+    let keys: Vec<AttachmentKey> = batch.iter().map(|(key, _)| key.clone()).collect();
+    let found = Netlink::open().and_then(|mut netlink| {
+        let found = kernel::host_ends(&mut netlink, &keys)?;
+        Ok((netlink, found))
+    });
+    let (mut netlink, found) = match found {
+        Ok(found) => found,
+        Err(error) => {
+            for (_, reply) in batch {
+                drop(reply.send(Err(error.to_string())));
+            }
+            return;
+        }
+    };
+    let mut links = Vec::new();
+    for ((key, reply), ifindex) in batch.into_iter().zip(found) {
+        match ifindex {
+            Some(ifindex) => {
+                going.insert(ifindex, reply);
+                links.push((ifindex, ifalias(&key)));
+            }
+            None => drop(reply.send(Ok(false))),
+        }
+    }
+    let links: Vec<(u32, &str)> = links.iter().map(|(i, mark)| (*i, mark.as_str())).collect();
+    let deleted = netlink.links_delete_marked(&links);
+    for ((ifindex, _), deleted) in links.iter().zip(deleted) {
+        going.answer(*ifindex, deleted.map_err(|error| error.to_string()));
     }
 }

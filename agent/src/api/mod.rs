@@ -230,7 +230,7 @@ async fn attachment(
 }
 
 async fn attachments(State(app): Shared) -> Result<Json<AttachmentList>, Failure> {
-    Ok(Json(app.attachments.list().await?))
+    Ok(Json(app.attachments.list().await))
 }
 
 async fn status(State(app): Shared) -> Json<NodeStatus> {

@@ -139,11 +139,7 @@ async fn waits_for(app: &App) -> Vec<String> {
 pub(super) async fn ipam(app: &App) -> Result<IpamReport, ApiError> {
     let view = app.blocks.view();
     let cidrs = view.own.iter().map(|b| b.spec.cidr).collect();
-    let usage = app
-        .ledger
-        .usage(cidrs)
-        .await
-        .map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))?;
+    let usage = app.ledger.usage(cidrs).await;
     let resources = app.known.borrow().resources.clone();
     let slots: BTreeMap<&str, u128> = resources
         .iter()

@@ -2,12 +2,13 @@
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use crate::channel::{Asked, Channel};
+use crate::channel::{Asked, Channel, u32_at};
 use crate::error::NetlinkError;
 use crate::link::{Link, decode_link};
 
 /// `RTNLGRP_LINK` of linux/rtnetlink.h.
 const RTNLGRP_LINK: u32 = 1;
+const RTM_DELLINK: u16 = 17;
 
 /// A blocking socket that hears of links of one network namespace.
 pub struct LinkMonitor {
@@ -19,6 +20,8 @@ pub struct LinkMonitor {
 pub enum LinkNews {
     /// New, or changed in some way.
     Changed(Link),
+    /// Gone from this namespace: its name is free, and no route leads over it. The kernel may go on taking it apart.
+    Gone(u32),
     /// More happened than the socket could hold: whoever needs to know must list the links.
     Overrun,
 }
@@ -32,7 +35,7 @@ impl LinkMonitor {
         Ok(Self { channel })
     }
 
-    /// Waits for the next datagram; empty when it told of nothing but links that went.
+    /// Waits for the next datagram.
     pub fn wait(&mut self) -> Result<Vec<LinkNews>, NetlinkError> {
         let asked = Asked {
             op: "listen to",
@@ -41,11 +44,20 @@ impl LinkMonitor {
         match self.channel.heard(asked) {
             Ok(messages) => Ok(messages
                 .iter()
-                .filter_map(decode_link)
-                .map(LinkNews::Changed)
+                .filter_map(|message| match message {
+                    (RTM_DELLINK, payload) => gone(payload),
+                    _ => decode_link(message).map(LinkNews::Changed),
+                })
                 .collect()),
             Err(error) if error.errno() == Some(libc::ENOBUFS) => Ok(vec![LinkNews::Overrun]),
             Err(error) => Err(error),
         }
     }
+}
+
+/// A port that leaves its bridge is told of in the same message, under the bridge's family: that link stays.
+fn gone(payload: &[u8]) -> Option<LinkNews> {
+    let family = payload.first()?;
+    (i32::from(*family) == libc::AF_UNSPEC).then_some(())?;
+    u32_at(payload, 4).map(LinkNews::Gone)
 }
