@@ -96,6 +96,15 @@ impl Blocks {
     }
 }
 
+/// Why there is a look at blocks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// What the store says may have changed.
+    Store,
+    /// A pod came or went: own blocks are those last read or written, and the store is not asked.
+    Usage,
+}
+
 struct Task {
     node: String,
     labels: BTreeMap<String, String>,
@@ -141,6 +150,7 @@ pub fn start(
 impl Task {
     async fn run(mut self) {
         let mut known = self.known.clone();
+        let mut cause = Cause::Store;
         loop {
             let now = known.borrow_and_update().clone();
             if let Some(resources) = now.resources {
@@ -148,19 +158,20 @@ impl Task {
                     // Nobody else can claim our blocks while they are in the store: what we last knew still holds.
                     self.merge_unreachable(&resources);
                     self.publish(&resources, Vec::new());
-                } else if let Err(error) = self.converge(&resources).await {
+                } else if let Err(error) = self.converge(&resources, cause).await {
                     tracing::warn!(%error, "blocks not brought up to date, trying again");
                 }
             }
-            tokio::select! {
+            cause = tokio::select! {
                 changed = known.changed() => {
                     if changed.is_err() {
                         return;
                     }
+                    Cause::Store
                 }
-                () = self.wanted.notified() => {}
-                () = tokio::time::sleep(INTERVAL) => {}
-            }
+                () = self.wanted.notified() => Cause::Usage,
+                () = tokio::time::sleep(INTERVAL) => Cause::Store,
+            };
         }
     }
 
@@ -171,10 +182,12 @@ impl Task {
     }
 
     /// Plans and acts until nothing is left to do.
-    async fn converge(&mut self, resources: &Resources) -> Result<(), StoreError> {
+    async fn converge(&mut self, resources: &Resources, cause: Cause) -> Result<(), StoreError> {
         let pools = resolve(&resources.pools, &self.labels);
-        self.write_conditions(resources, &pools).await;
-        self.own = self.list(true).await?;
+        if cause == Cause::Store {
+            self.write_conditions(resources, &pools).await;
+            self.own = self.list(true).await?;
+        }
         let mut problems = Vec::new();
         for _ in 0..MAX_ROUNDS {
             let mut plan = self.plan(&pools, None).await;
@@ -213,7 +226,6 @@ impl Task {
         all: Option<&[Resource<IpBlockSpec>]>,
     ) -> roadbed_ipam::Plan {
         let cidrs: Vec<IpNet> = self.own.iter().map(|b| b.spec.cidr).collect();
-        // The ledger's thread ends only with the process.
         let usage = self.ledger.usage(cidrs).await;
         plan(
             &View {
@@ -306,7 +318,6 @@ impl Task {
         let now = Instant::now();
         self.counted.retain(|_, at| now < *at + COUNTS_EVERY);
         let cidrs = self.own.iter().map(|b| b.spec.cidr).collect();
-        // The ledger's thread ends only with the process.
         let usage = self.ledger.usage(cidrs).await;
         for block in &self.own {
             let (Some(usage), Some(uid)) = (usage.get(&block.spec.cidr), &block.metadata.uid)

@@ -106,7 +106,7 @@ impl Going {
 
 /// An overrun needs no care: who waits hears from the thread that deletes.
 fn listen(going: &Going) -> Result<std::convert::Infallible, NetlinkError> {
-    let mut monitor = LinkMonitor::open()?;
+    let mut monitor = LinkMonitor::open_for_gone()?;
     loop {
         for news in monitor.wait()? {
             if let LinkNews::Gone(ifindex) = news {

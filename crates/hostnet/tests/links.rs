@@ -3,10 +3,13 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::{MAC_A, MAC_B, Pair};
 use roadbed_hostnet::netns::run_in;
 use roadbed_hostnet::{
-    AddrGenMode, Ipv4Conf, LinkTarget, MacAddr, Netlink, NetlinkError, VethSpec, sysctl,
+    AddrGenMode, Ipv4Conf, LinkMonitor, LinkNews, LinkTarget, MacAddr, Netlink, NetlinkError,
+    VethSpec, sysctl,
 };
 
 #[test]
@@ -332,4 +335,52 @@ fn one_of_many_that_is_missing_or_not_ours_is_named_and_the_others_go() {
         .map(|l| l.name)
         .collect();
     assert_eq!(left, ["lo", "a", "ten5"]);
+}
+
+#[test]
+fn a_link_that_goes_is_told_of_before_the_kernel_is_through_with_it() {
+    let ns = common::netns("gone");
+    let mut monitor = run_in(ns.ns(), LinkMonitor::open_for_gone)
+        .unwrap()
+        .unwrap();
+    let mut everything = run_in(ns.ns(), LinkMonitor::open).unwrap().unwrap();
+    let mut nl = Netlink::open_in(ns.ns()).unwrap();
+    let spec = VethSpec {
+        name: "a",
+        mac: None,
+        peer_name: "b",
+        peer_mac: None,
+        peer_ns: None,
+        mtu: None,
+    };
+    let link = nl.veth_create(&spec).unwrap();
+    let both = [link.ifindex, link.peer_ifindex.unwrap()];
+    std::thread::scope(|scope| {
+        let deletes = scope.spawn(|| nl.link_delete(LinkTarget::Index(link.ifindex)).unwrap());
+        let mut gone = Vec::new();
+        while gone.len() < 2 {
+            for news in monitor.wait().unwrap() {
+                // Making them was told of before, and not here.
+                let LinkNews::Gone(index) = news else {
+                    panic!("{news:?}")
+                };
+                gone.push(index);
+            }
+        }
+        gone.sort_unstable();
+        assert_eq!(
+            gone,
+            both.into_iter()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
+        );
+        let free = run_in(ns.ns(), || {
+            Netlink::open().unwrap().link_by_name("a").unwrap()
+        });
+        assert_eq!(free.unwrap(), None);
+        assert!(deletes.join().unwrap());
+    });
+    let first = everything.wait().unwrap();
+    assert!(matches!(first[..], [LinkNews::Changed(_)]), "{first:?}");
 }
