@@ -14,6 +14,8 @@ RUNNER := CARGO_TARGET_$(shell echo '$(HOST)' | tr 'a-z-' 'A-Z_')_RUNNER
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= $(shell sed -n 's/^name = "\(.*\)"/\1/p' fuzz/Cargo.toml | tail -n +2)
 DEMO := target/release/roadbed-demo
+# In place of the one that cargo made.
+PLUGIN := $(STEP) "static plugin" scripts/plugin release target/release/roadbed
 
 .PHONY: help
 help: ## this list
@@ -61,6 +63,7 @@ soak: packages ## what CI tests, for hours: SOAK_SEEDS=10000 SOAK_PREFIXES=10000
 .PHONY: release
 release: packages ## optimised binaries in target/release
 	@$(STEP) "release binaries" cargo build $(Q) --release --workspace --bins
+	@$(PLUGIN)
 
 # The steps, each of which works alone.
 
@@ -89,6 +92,7 @@ scripts:
 .PHONY: build
 build:
 	@$(STEP) "binaries" cargo build $(Q) --workspace --bins
+	@$(STEP) "static plugin" scripts/plugin dev target/debug/static/roadbed
 
 .PHONY: bench-micro
 bench-micro: ## codec, best path and policies, function by function (docs/benchmarks.md)
@@ -96,7 +100,8 @@ bench-micro: ## codec, best path and policies, function by function (docs/benchm
 
 .PHONY: bench-cni
 bench-cni: packages ## the plugin beside Debian's ptp, and what pods send each other beside a hand-made wiring (docs/benchmarks.md)
-	@$(STEP) "release binaries" cargo build $(Q) --release -p roadbed-agent -p roadbed-cni -p roadbedctl -p roadbed-bench --bins
+	@$(STEP) "release binaries" cargo build $(Q) --release -p roadbed-agent -p roadbedctl -p roadbed-bench --bins
+	@$(PLUGIN)
 	@$(SUDO) target/release/roadbed-bench-cni $(ARGS)
 
 .PHONY: bench-bgp

@@ -258,20 +258,26 @@ fn wire_pod_side(plan: &Plan, pod: &mut PodNs, ifindex: u32) -> Result<(), Netli
     for (_, gateway) in &plan.addresses {
         changes.extend(routes(*gateway).map(|route| Change::route_add(&route)));
     }
-    let mut made = pod.make_all(&changes)?.into_iter();
-    made.by_ref().take(must).collect::<Result<(), _>>()?;
+    let mut made = pod.make_all(&changes)?;
+    let mut of_routes = made.split_off(must);
+    made.into_iter().collect::<Result<(), _>>()?;
     for (ip, gateway) in &plan.addresses {
-        let made: Result<(), _> = made.by_ref().take(routes(*gateway).count()).collect();
-        match made {
-            Err(error) if error.is_exists() => add_further_routes(pod, *ip, *gateway, ifindex)?,
+        let made = of_routes.drain(..routes(*gateway).count());
+        // All of them, before the first refusal is looked at.
+        let made: Vec<Result<(), NetlinkError>> = made.collect();
+        match made.into_iter().collect() {
+            Err(error) if NetlinkError::is_exists(&error) => {
+                add_further_routes(pod, *ip, *gateway, ifindex)?;
+            }
             made => made?,
         }
     }
-    // ADD returns when it is true: whoever answers it may send at once.
-    pod.link_wait_running(LinkTarget::Index(ifindex), SETTLE_TIMEOUT)?;
-    plan.addresses
-        .iter()
-        .try_for_each(|(ip, _)| pod.addr_wait_local(*ip, SETTLE_TIMEOUT))
+    // ADD returns when it is true: whoever answers it may send at once. IPv4 can by now, if the link runs; IPv6 addresses
+    // come in the background, once it does.
+    match plan.addresses.iter().find(|(ip, _)| ip.is_ipv6()) {
+        Some((ip, _)) => pod.addr_wait_local(*ip, SETTLE_TIMEOUT),
+        None => pod.link_wait_running(LinkTarget::Index(ifindex), SETTLE_TIMEOUT),
+    }
 }
 
 /// Runs inside the pod's namespace, before the link goes up.

@@ -5,6 +5,7 @@ use roadbed_tests::bench::Bench;
 use roadbed_tests::cni::schema::VERSIONS;
 use roadbed_tests::cni::{Container, NetworkList, Runtime, refusal};
 use roadbed_tests::pod::{Pod, network};
+use roadbed_tests::process::program;
 use roadbed_tests::site::Site;
 use serde_json::{Value, json};
 
@@ -62,6 +63,24 @@ fn ours_does_as_the_specification_says() {
     let bench = Bench::solo().unwrap();
     let site = &bench.site;
     conforms(site, &ours());
+    assert_eq!(wired(site), (0, 0, 0));
+}
+
+/// What is shipped is one static file (`scripts/plugin`); the other tests run the one that cargo makes beside them.
+#[test]
+fn so_does_ours_as_it_is_shipped() {
+    let plugin = program("roadbed").unwrap();
+    let plugin = plugin.with_file_name("static/roadbed");
+    let bench = Bench::solo().unwrap();
+    let site = &bench.site;
+    let elf = format!("readelf --program-headers {}", plugin.display());
+    let elf = site.run(N1, &elf).unwrap();
+    assert!(elf.contains("LOAD") && !elf.contains("INTERP"), "{elf}");
+    let copy = format!("cp {} /usr/local/bin/roadbed-static", plugin.display());
+    site.run(N1, &copy).unwrap();
+    let mut subject = ours();
+    subject.plugin["type"] = json!("roadbed-static");
+    conforms(site, &subject);
     assert_eq!(wired(site), (0, 0, 0));
 }
 
