@@ -9,7 +9,7 @@
 //!               │                                    ▼                  ▲ own blocks
 //!               └───────────────────────────── blocks.rs ──BlockView────┤ (watch)
 //!                                                    │ usage            ▼
-//!  plugin, roadbedctl ──HTTP──► api/ ──commands──► ledger.rs (thread)  fib: kernel routes
+//!  plugin, roadbedctl ──HTTP──► api/ ────calls───► ledger.rs           fib: kernel routes
 //!                                 └──── attach.rs: reserve, commit, release ──► kernel.rs (links, neighbours), fib
 //! ```
 //! Channels are bounded. `ledger.rs` waits for nobody; everybody may wait for it. `sync.rs` waits only for the store,

@@ -29,7 +29,7 @@ struct Node {
 fn node(name: &str, store: &Arc<dyn Store>) -> Node {
     let dir = tempfile::tempdir().unwrap();
     let snapshots = Snapshots::new(dir.path(), name, "boot").unwrap();
-    let (ledger, _) = ledger::start(&dir.path().join("ledger.db"), "boot", Duration::ZERO).unwrap();
+    let (ledger, _) = ledger::open(&dir.path().join("ledger.db"), "boot", Duration::ZERO).unwrap();
     let known = sync::start(store.clone(), snapshots, name);
     let blocks = blocks::start(
         name,
@@ -71,11 +71,7 @@ impl Node {
             addresses: Vec::new(),
             foreign: false,
         };
-        let reserved = self
-            .ledger
-            .reserve(request, self.blocks.view())
-            .await
-            .unwrap();
+        let reserved = self.ledger.reserve(&request, &self.blocks.view()).await;
         reserved.map(|r| r.row.addresses).map_err(|e| e.to_string())
     }
 }
@@ -168,7 +164,7 @@ async fn the_next_block_comes_before_the_last_is_full_and_goes_back_when_empty()
             container_id: format!("c{container}"),
             ifname: "eth0".into(),
         };
-        node.ledger.release(key).await.unwrap().unwrap();
+        node.ledger.release(&key).await.unwrap();
     }
     node.blocks.plan_soon();
     node.until("one block left", |view| view.own.len() == 1)
@@ -240,7 +236,7 @@ async fn blocks_of_a_deleted_pool_go_back_once_empty() {
         container_id: "c1".into(),
         ifname: "eth0".into(),
     };
-    node.ledger.release(key).await.unwrap().unwrap();
+    node.ledger.release(&key).await.unwrap();
     node.blocks.plan_soon();
     node.until("no block left", |view| view.own.is_empty())
         .await;

@@ -1,4 +1,5 @@
-//! Many links deleted at once. The kernel waits some 20 ms for readers of a link it deletes; it waits once for a group.
+//! Many links deleted at once. The kernel keeps whoever deletes a link for some 15 ms, until nobody reads it any more; for a group, it
+//! does so once.
 
 use std::hash::{BuildHasher, RandomState};
 
