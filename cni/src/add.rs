@@ -8,6 +8,7 @@ use roadbed_api::agent::{
     ATTACHMENTS, Attachment, AttachmentKey, AttachmentState, CommitRequest, Released, Reservation,
     ReserveRequest,
 };
+use roadbed_client::KeptClient;
 use roadbed_hostnet::Netlink;
 
 use crate::agent;
@@ -37,15 +38,15 @@ pub(crate) fn add(env: &Env, conf: &NetConf, log: &mut Log) -> Result<CniResult,
         None if conf.ips.is_empty() => env.ip.into_iter().collect(),
         None => conf.ips.clone(),
     };
-    let reservation = match reserve(env, conf, &key, &cookie, chosen) {
-        Ok(reservation) => reservation,
+    let (reservation, mut agent) = match reserve(env, conf, &key, &cookie, chosen) {
+        Ok(reserved) => reserved,
         Err(error) => {
             give_back(env, conf, log);
             return Err(error);
         }
     };
     sysctls::apply(&conf.run_dir, log);
-    let wired = wire(conf, &key, &cookie, &reservation, &mut host, &mut pod);
+    let wired = wire(&mut agent, &key, &cookie, &reservation, &mut host, &mut pod);
     match wired {
         Ok(plan) => {
             if let Err(error) = notes::withdraw(&conf.run_dir, &key) {
@@ -70,7 +71,7 @@ fn reserve(
     key: &AttachmentKey,
     cookie: &str,
     addresses: Vec<IpAddr>,
-) -> Result<Reservation, CniError> {
+) -> Result<(Reservation, KeptClient), CniError> {
     let request = ReserveRequest {
         key: key.clone(),
         netns: env.netns.display().to_string(),
@@ -81,9 +82,10 @@ fn reserve(
         addresses,
         foreign: conf.ipam.is_some(),
     };
-    let reservation: Reservation = agent::with_patience(&conf.run_dir, conf.wait, |client| {
-        client.post(ATTACHMENTS, &request)
-    })?;
+    let (reservation, agent): (Reservation, _) =
+        agent::with_patience(&conf.run_dir, conf.wait, |client| {
+            client.post(ATTACHMENTS, &request)
+        })?;
     // An agent of before these keys would not heed them.
     match request
         .addresses
@@ -94,12 +96,12 @@ fn reserve(
             "asked for {ip}, it is for {:?}",
             reservation.addresses
         ))),
-        None => Ok(reservation),
+        None => Ok((reservation, agent)),
     }
 }
 
 fn wire(
-    conf: &NetConf,
+    agent: &mut KeptClient,
     key: &AttachmentKey,
     cookie: &str,
     reservation: &Reservation,
@@ -117,7 +119,8 @@ fn wire(
         pod_mac: plan.pod_mac.to_string(),
     };
     let path = format!("{}/commit", key.path());
-    let _: Attachment = agent::client(&conf.run_dir, COMMIT_TIMEOUT).post(&path, &request)?;
+    agent.set_timeout(COMMIT_TIMEOUT);
+    let _: Attachment = agent.post(&path, &request)?;
     wiring.keep();
     Ok(plan)
 }

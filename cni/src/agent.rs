@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use roadbed_api::agent::ErrorCode;
 use roadbed_api::names;
-use roadbed_client::{AgentClient, ClientError};
+use roadbed_client::{AgentClient, ClientError, KeptClient};
 
 use crate::error::CniError;
 
@@ -32,16 +32,18 @@ pub(crate) fn is_away(error: &ClientError) -> bool {
             .is_some_and(|api| api.code == ErrorCode::NotReady)
 }
 
-/// Repeats an idempotent request until the agent answers it or `wait` is over.
+/// Repeats an idempotent request until the agent answers it or `wait` is over; the answer, and a client whose connection the
+/// next request can use.
 pub(crate) fn with_patience<T>(
     run_dir: &Path,
     wait: Duration,
-    request: impl Fn(&AgentClient) -> Result<T, ClientError>,
-) -> Result<T, CniError> {
+    request: impl Fn(&mut KeptClient) -> Result<T, ClientError>,
+) -> Result<(T, KeptClient), CniError> {
     let started = Instant::now();
     loop {
         let left = wait.saturating_sub(started.elapsed());
-        match request(&client(run_dir, left.max(MIN_ATTEMPT))) {
+        let mut client = client(run_dir, left.max(MIN_ATTEMPT)).keep();
+        match request(&mut client) {
             Err(error) if is_away(&error) => {
                 let waited = started.elapsed();
                 if waited + RETRY_EVERY > wait {
@@ -52,7 +54,8 @@ pub(crate) fn with_patience<T>(
                 }
                 thread::sleep(RETRY_EVERY);
             }
-            other => return other.map_err(CniError::from),
+            Err(error) => return Err(error.into()),
+            Ok(answer) => return Ok((answer, client)),
         }
     }
 }

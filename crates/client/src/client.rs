@@ -1,6 +1,6 @@
 //! Requests and their answers.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::deadline::DeadlineStream;
 use crate::error::ClientError;
 use crate::http::{Body, HttpError, ResponseHead, read_head};
+use crate::kept::KeptClient;
 use crate::lines::Lines;
 
 /// Time for one request, connecting included, unless set.
@@ -66,11 +67,12 @@ impl AgentClient {
         path: &str,
         body: &B,
     ) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(body).map_err(|source| ClientError::Json {
-            path: path.to_owned(),
-            source,
-        })?;
-        self.call("POST", path, Some(&body))
+        self.call("POST", path, Some(&encode(path, body)?))
+    }
+
+    /// The same client for requests that follow one another, over one connection.
+    pub fn keep(self) -> KeptClient {
+        KeptClient::new(self)
     }
 
     /// `DELETE path`.
@@ -139,11 +141,7 @@ impl AgentClient {
         body: Option<&[u8]>,
     ) -> Result<T, ClientError> {
         let (head, body) = self.exchange(method, path, body)?;
-        if (200..300).contains(&head.status) {
-            decode(path, &body)
-        } else {
-            Err(refusal(head.status, path, &body))
-        }
+        judge(&head, path, &body)
     }
 
     fn exchange(
@@ -164,17 +162,31 @@ impl AgentClient {
         path: &str,
         body: Option<&[u8]>,
     ) -> Result<BufReader<DeadlineStream>, ClientError> {
-        if !path.starts_with('/') || !path.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(ClientError::BadRequestPath(
-                path.chars().take(128).collect(),
-            ));
-        }
-        let deadline = Instant::now() + self.timeout;
-        let mut stream =
-            DeadlineStream::connect(&self.socket, deadline).map_err(|e| self.not_connected(e))?;
+        check_path(path)?;
+        let mut stream = self.connect()?;
+        self.write(&mut stream, method, path, body, "Connection: close\r\n")?;
+        Ok(BufReader::new(stream))
+    }
+
+    /// A connection for one request, its deadline set.
+    pub(crate) fn connect(&self) -> Result<DeadlineStream, ClientError> {
+        DeadlineStream::connect(&self.socket, self.deadline()).map_err(|e| self.not_connected(e))
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    pub(crate) fn write(
+        &self,
+        stream: &mut DeadlineStream,
+        method: &str,
+        path: &str,
+        body: Option<&[u8]>,
+        headers: &str,
+    ) -> Result<(), ClientError> {
         let mut request =
-            format!("{method} {path} HTTP/1.1\r\nHost: roadbed\r\nConnection: close\r\n")
-                .into_bytes();
+            format!("{method} {path} HTTP/1.1\r\nHost: roadbed\r\n{headers}").into_bytes();
         if let Some(body) = body {
             request.extend(
                 format!(
@@ -189,11 +201,11 @@ impl AgentClient {
         match stream.write_all(&request) {
             // A server may refuse and close before it has read everything; its answer then says more than this error.
             Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(self.failed(e.into())),
-            _ => Ok(BufReader::new(stream)),
+            _ => Ok(()),
         }
     }
 
-    fn read_body(&self, body: Body<BufReader<DeadlineStream>>) -> Result<Vec<u8>, ClientError> {
+    pub(crate) fn read_body(&self, body: Body<impl BufRead>) -> Result<Vec<u8>, ClientError> {
         let mut bytes = Vec::new();
         let limit = (self.max_body as u64).saturating_add(1);
         body.take(limit)
@@ -218,7 +230,7 @@ impl AgentClient {
         }
     }
 
-    fn failed(&self, error: HttpError) -> ClientError {
+    pub(crate) fn failed(&self, error: HttpError) -> ClientError {
         classify(error, &self.socket, self.timeout.as_millis())
     }
 }
@@ -236,6 +248,34 @@ pub(crate) fn classify(error: HttpError, socket: &Path, millis: u128) -> ClientE
         | io::ErrorKind::BrokenPipe => ClientError::Closed { path },
         _ => ClientError::Io { path, source },
     }
+}
+
+/// What a body says, or why there is none.
+pub(crate) fn judge<T: DeserializeOwned>(
+    head: &ResponseHead,
+    path: &str,
+    body: &[u8],
+) -> Result<T, ClientError> {
+    if (200..300).contains(&head.status) {
+        decode(path, body)
+    } else {
+        Err(refusal(head.status, path, body))
+    }
+}
+
+pub(crate) fn encode(path: &str, body: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, ClientError> {
+    serde_json::to_vec(body).map_err(|source| ClientError::Json {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+pub(crate) fn check_path(path: &str) -> Result<(), ClientError> {
+    if path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic()) {
+        return Ok(());
+    }
+    let path = path.chars().take(128).collect();
+    Err(ClientError::BadRequestPath(path))
 }
 
 fn decode<T: DeserializeOwned>(path: &str, body: &[u8]) -> Result<T, ClientError> {

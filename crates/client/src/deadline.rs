@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// A stream whose reads and writes fail with `TimedOut` once the deadline has passed. No deadline: they wait.
+#[derive(Debug)]
 pub(crate) struct DeadlineStream {
     stream: UnixStream,
     deadline: Option<Instant>,
@@ -31,6 +32,11 @@ impl DeadlineStream {
             stream: socket.into(),
             deadline: Some(deadline),
         })
+    }
+
+    /// From now on, all ends by this.
+    pub(crate) fn set_deadline(&mut self, deadline: Instant) {
+        self.deadline = Some(deadline);
     }
 
     /// From now on, every single read may take this long; `None`: any time.

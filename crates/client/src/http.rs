@@ -48,6 +48,15 @@ pub struct ResponseHead {
     /// Status code, 200–599.
     pub status: u16,
     framing: Framing,
+    /// `Connection: close`
+    closes: bool,
+}
+
+impl ResponseHead {
+    /// Whether another answer may follow on the connection.
+    pub(crate) fn keeps(&self) -> bool {
+        !self.closes && self.framing != Framing::ToClose
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +82,8 @@ pub(crate) fn read_head(reader: &mut impl BufRead) -> Result<ResponseHead, HttpE
     let mut left = MAX_HEAD;
     let line = read_line(reader, &mut left)?;
     let status = parse_status(&line).ok_or(HttpError::Protocol("no HTTP/1.x status line"))?;
+    // HTTP/1.0 keeps nothing open.
+    let mut closes = line.starts_with("HTTP/1.0");
     let (mut length, mut chunked) = (None, false);
     loop {
         let line = read_line(reader, &mut left)?;
@@ -93,6 +104,9 @@ pub(crate) fn read_head(reader: &mut impl BufRead) -> Result<ResponseHead, HttpE
                 return Err(HttpError::Protocol("unknown Transfer-Encoding"));
             }
             chunked = true;
+        } else if name.eq_ignore_ascii_case("connection") {
+            let mut options = value.split(',').map(str::trim);
+            closes |= options.any(|option| option.eq_ignore_ascii_case("close"));
         }
     }
     let framing = match (status, chunked, length) {
@@ -106,7 +120,11 @@ pub(crate) fn read_head(reader: &mut impl BufRead) -> Result<ResponseHead, HttpE
         (_, false, Some(length)) => Framing::Length(length),
         (_, false, None) => Framing::ToClose,
     };
-    Ok(ResponseHead { status, framing })
+    Ok(ResponseHead {
+        status,
+        framing,
+        closes,
+    })
 }
 
 fn parse_status(line: &str) -> Option<u16> {
