@@ -21,8 +21,9 @@ use crate::kernel;
 
 /// Deletions that may wait, and that go together.
 const QUEUE: usize = 256;
-/// Deletions under way. What comes beyond them goes together, in one operation of the kernel.
-const AT_A_TIME: usize = 16;
+/// Deletions under way, each with a thread that waits for the kernel. What comes beyond them goes together, in one operation
+/// of the kernel.
+const AT_A_TIME: usize = 64;
 /// After a failure of the kernel's socket.
 const RETRY: Duration = Duration::from_secs(1);
 
