@@ -96,15 +96,6 @@ impl Blocks {
     }
 }
 
-/// Why there is a look at blocks.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    /// What the store says may have changed.
-    Store,
-    /// A pod came or went: own blocks are those last read or written, and the store is not asked.
-    Usage,
-}
-
 struct Task {
     node: String,
     labels: BTreeMap<String, String>,
@@ -150,28 +141,42 @@ pub fn start(
 impl Task {
     async fn run(mut self) {
         let mut known = self.known.clone();
-        let mut cause = Cause::Store;
+        // Whatever the cause of a look, what the store may know better is asked for until it was told.
+        let mut store_due = true;
+        let mut next_look = Instant::now();
         loop {
-            let now = known.borrow_and_update().clone();
+            let now = {
+                let now = known.borrow_and_update();
+                store_due |= now.has_changed();
+                now.clone()
+            };
+            if store_due {
+                next_look = Instant::now() + INTERVAL;
+            }
             if let Some(resources) = now.resources {
                 if !now.store.reachable {
+                    store_due = true;
                     // Nobody else can claim our blocks while they are in the store: what we last knew still holds.
                     self.merge_unreachable(&resources);
                     self.publish(&resources, Vec::new());
-                } else if let Err(error) = self.converge(&resources, cause).await {
-                    tracing::warn!(%error, "blocks not brought up to date, trying again");
+                } else {
+                    let done = self.converge(&resources, store_due).await;
+                    store_due = done.is_err();
+                    if let Err(error) = done {
+                        tracing::warn!(%error, "blocks not brought up to date, trying again");
+                    }
                 }
             }
-            cause = tokio::select! {
+            tokio::select! {
                 changed = known.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    Cause::Store
+                    store_due = true;
                 }
-                () = self.wanted.notified() => Cause::Usage,
-                () = tokio::time::sleep(INTERVAL) => Cause::Store,
-            };
+                () = self.wanted.notified() => {}
+                () = tokio::time::sleep_until(next_look) => store_due = true,
+            }
         }
     }
 
@@ -181,10 +186,10 @@ impl Task {
         }
     }
 
-    /// Plans and acts until nothing is left to do.
-    async fn converge(&mut self, resources: &Resources, cause: Cause) -> Result<(), StoreError> {
+    /// Plans and acts until nothing is left to do. Not `store_due`: own blocks are those last read or written.
+    async fn converge(&mut self, resources: &Resources, store_due: bool) -> Result<(), StoreError> {
         let pools = resolve(&resources.pools, &self.labels);
-        if cause == Cause::Store {
+        if store_due {
             self.write_conditions(resources, &pools).await;
             self.own = self.list(true).await?;
         }

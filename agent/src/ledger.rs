@@ -71,6 +71,7 @@ impl LedgerHandle {
         request: &ReserveRequest,
         view: &BlockView,
     ) -> Result<Reserved, ReserveError> {
+        let mut ledger = self.ledger.lock().await;
         let now = kernel::since_boot();
         let request = AddressRequest {
             key: &request.key,
@@ -81,7 +82,6 @@ impl LedgerHandle {
             chosen: &request.addresses,
             foreign: request.foreign,
         };
-        let mut ledger = self.ledger.lock().await;
         ledger.reserve(&request, now + WIRING_DEADLINE, now)
     }
 

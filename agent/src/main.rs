@@ -191,13 +191,14 @@ async fn run(config: AgentConfig) -> Result<()> {
     ));
     tracing::info!(node = %app.config.node, attachments = rows.len(), run_dir = %run_dir.path().display(), "agent started");
     // As a task: this thread is not one of the runtime's, and each connection would be handed over twice.
-    let served = tokio::spawn(api::serve(listener, app, terminated()));
+    let mut served = tokio::spawn(api::serve(listener, app, terminated()));
     let lost = tokio::select! {
-        served = served => served?.context("local API").map(|()| false)?,
+        served = &mut served => served?.context("local API").map(|()| false)?,
         // A caller that keeps its connection open must not keep the agent.
         () = async { terminated().await; tokio::time::sleep(GOODBYE).await } => false,
         () = lost(&run_dir) => true,
     };
+    served.abort();
     bgp.stop().await;
     if lost {
         bail!(

@@ -137,7 +137,6 @@ async fn run(mut queue: mpsc::Receiver<Job>, going: Going) {
             }
         };
         let going = going.clone();
-        // A thread that panics answers nobody: each of them hears that the task is gone.
         tokio::task::spawn_blocking(move || {
             unwire(batch, &going);
             drop(thread);

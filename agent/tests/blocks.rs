@@ -263,3 +263,44 @@ async fn the_store_is_told_how_full_a_block_is() {
     let status = tokio::time::timeout(PATIENCE, told).await.unwrap();
     assert_eq!((status.capacity, status.in_use), (16, 0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_happens_in_the_store_is_seen_while_pods_come_and_go() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    pool(&store, "v4", "10.244.0.0/24", 26).await;
+    let node = node("n1", &store);
+    let blocks = node.blocks.clone();
+    let churn = tokio::spawn(async move {
+        loop {
+            blocks.plan_soon();
+            tokio::task::yield_now().await;
+        }
+    });
+    for _ in 0..6 {
+        let owns = |view: &BlockView| view.blocks.len() == 1;
+        node.until("a block", owns).await;
+        // An operator takes it away, as it is: a status may be written meanwhile.
+        let deleted = loop {
+            let block = stored_blocks(&store).await.remove(0);
+            let (name, meta) = (block.name(), &block.metadata);
+            let uid = meta.uid.clone().unwrap();
+            let revision = meta.resource_version.clone().unwrap();
+            if store
+                .delete(Kind::IPBlock, name, &uid, &revision)
+                .await
+                .is_ok()
+            {
+                break uid;
+            }
+        };
+        node.until("another block", |view| {
+            let uid = view
+                .own
+                .first()
+                .and_then(|block| block.metadata.uid.as_ref());
+            owns(view) && uid.is_some_and(|uid| *uid != deleted)
+        })
+        .await;
+    }
+    churn.abort();
+}

@@ -200,10 +200,10 @@ impl<'a> Wiring<'a> {
             // Without this the kernel would give the host end a link-local address, which nobody needs.
             changes.push(Change::link_set_addr_gen_mode(target, AddrGenMode::None)?);
         }
-        changes.push(Change::link_set_up(target, true)?);
         for made in wiring.host.make_all(&changes)? {
             made?;
         }
+        wiring.host.link_set_up(target, true)?;
         let pod_ifindex = match link.peer_ifindex {
             Some(index) => index,
             None => {
@@ -273,10 +273,11 @@ fn wire_pod_side(plan: &Plan, pod: &mut PodNs, ifindex: u32) -> Result<(), Netli
         }
     }
     // ADD returns when it is true: whoever answers it may send at once. IPv4 can by now, if the link runs; IPv6 addresses
-    // come in the background, once it does.
+    // come in the background.
+    pod.link_wait_running(LinkTarget::Index(ifindex), SETTLE_TIMEOUT)?;
     match plan.addresses.iter().find(|(ip, _)| ip.is_ipv6()) {
         Some((ip, _)) => pod.addr_wait_local(*ip, SETTLE_TIMEOUT),
-        None => pod.link_wait_running(LinkTarget::Index(ifindex), SETTLE_TIMEOUT),
+        None => Ok(()),
     }
 }
 

@@ -186,11 +186,20 @@ async fn nothing_there(request: Request) -> Failure {
     ))
 }
 
+/// Does work on attachments to its end, also when the caller does not live to hear of it: nothing is left half done.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<Json<T>, Failure> {
+    let done = tokio::spawn(work).await;
+    let done = done.map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
+    Ok(Json(done?))
+}
+
 async fn reserve(
     State(app): Shared,
     Body(request): Body<ReserveRequest>,
 ) -> Result<Json<Reservation>, Failure> {
-    Ok(Json(app.attachments.reserve(request).await?))
+    to_the_end(async move { app.attachments.reserve(request).await }).await
 }
 
 async fn commit(
@@ -198,14 +207,16 @@ async fn commit(
     Path(parts): Path<(String, String, String)>,
     Body(request): Body<CommitRequest>,
 ) -> Result<Json<roadbed_api::agent::Attachment>, Failure> {
-    Ok(Json(app.attachments.commit(key(parts)?, request).await?))
+    let key = key(parts)?;
+    to_the_end(async move { app.attachments.commit(key, request).await }).await
 }
 
 async fn release(
     State(app): Shared,
     Path(parts): Path<(String, String, String)>,
 ) -> Result<Json<Released>, Failure> {
-    Ok(Json(app.attachments.release(key(parts)?).await?))
+    let key = key(parts)?;
+    to_the_end(async move { app.attachments.release(key).await }).await
 }
 
 fn key(

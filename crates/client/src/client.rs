@@ -163,14 +163,14 @@ impl AgentClient {
         body: Option<&[u8]>,
     ) -> Result<BufReader<DeadlineStream>, ClientError> {
         check_path(path)?;
-        let mut stream = self.connect()?;
+        let mut stream = self.connect(self.deadline())?;
         self.write(&mut stream, method, path, body, "Connection: close\r\n")?;
         Ok(BufReader::new(stream))
     }
 
-    /// A connection for one request, its deadline set.
-    pub(crate) fn connect(&self) -> Result<DeadlineStream, ClientError> {
-        DeadlineStream::connect(&self.socket, self.deadline()).map_err(|e| self.not_connected(e))
+    /// A connection for a request that ends by then.
+    pub(crate) fn connect(&self, deadline: Instant) -> Result<DeadlineStream, ClientError> {
+        DeadlineStream::connect(&self.socket, deadline).map_err(|e| self.not_connected(e))
     }
 
     pub(crate) fn deadline(&self) -> Instant {

@@ -46,11 +46,11 @@ impl DeadlineStream {
     }
 }
 
-/// Time left, never zero (which would mean "for ever" to the kernel).
+/// Time left, never zero (which would mean "for ever" to the kernel, as less than a microsecond would).
 fn remaining(deadline: Instant) -> io::Result<Duration> {
     match deadline.saturating_duration_since(Instant::now()) {
         Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
-        left => Ok(left),
+        left => Ok(left.max(Duration::from_micros(1))),
     }
 }
 

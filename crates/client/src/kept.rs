@@ -39,14 +39,15 @@ impl KeptClient {
     ) -> Result<T, ClientError> {
         check_path(path)?;
         let body = encode(path, body)?;
+        let deadline = self.client.deadline();
         if let Some(mut kept) = self.kept.take() {
-            kept.get_mut().set_deadline(self.client.deadline());
+            kept.get_mut().set_deadline(deadline);
             match self.exchange(kept, path, &body) {
                 Err(ClientError::Closed { .. }) => {}
                 other => return other,
             }
         }
-        let new = BufReader::new(self.client.connect()?);
+        let new = BufReader::new(self.client.connect(deadline)?);
         self.exchange(new, path, &body)
     }
 

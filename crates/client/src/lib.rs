@@ -1,8 +1,8 @@
 //! The agent's API over its unix socket: blocking, no runtime.
 //!
 //! Owns: one HTTP/1.1 exchange per connection, or several one after the other ([`KeptClient`]), with a deadline over each and a
-//! bound on the answer. Never: repeats what an agent may have answered, caches, or reads a byte more than the bound, whatever
-//! the other side sends. The plugin and `roadbedctl` share it.
+//! bound on the answer. Never: caches, or reads a byte more than the bound, whatever the other side
+//! sends. The plugin and `roadbedctl` share it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 

@@ -1,4 +1,4 @@
-//! Network namespaces: open one, prove that it is one, work inside one without moving the caller's thread.
+//! Network namespaces: open one, prove that it is one, work inside one on a thread for it or, for a visit, on the caller's.
 #![allow(
     unsafe_code,
     reason = "NS_GET_NSTYPE and SO_NETNS_COOKIE have no safe wrapper in the crates we use"
