@@ -235,10 +235,11 @@ impl Rib {
         };
         // What is sent in another way is sent by another group.
         let up = peer.up.clone();
+        let owed = Family::ALL.map(|family| self.groups.owed(id, family));
         self.leave_groups(id);
-        for family in Family::ALL {
+        for (family, owed) in Family::ALL.into_iter().zip(owed) {
             if up.families[slot(family)]
-                && let Some(new_group) = self.groups.rejoin(&up, id, family)
+                && let Some(new_group) = self.groups.rejoin(&up, id, family, owed)
             {
                 self.queue(Task::Populate(new_group, (up.table, family)));
             }

@@ -35,7 +35,7 @@ pub(super) use sent::{Leaving, Outlet};
 
 use path_ids::PathIds;
 use ring::Ring;
-use walk::{Walk, WalkMode};
+use walk::{Owed, Walk};
 
 /// Peers with equal keys are sent equal bytes, but for the next hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,12 +117,34 @@ impl Groups {
     /// Puts a peer into its group of a family; the group's index when it is new and wants to be filled.
     /// A peer without a next hop of its own for the family is sent nothing.
     pub(super) fn join(&mut self, up: &PeerUp, peer: PeerId, family: Family) -> Option<usize> {
-        self.join_with(up, peer, family, WalkMode::Initial)
+        self.join_with(up, peer, family, Walk::initial())
     }
 
-    /// As [`Groups::join`], for a peer that was sent other routes before: it is withdrawn what the new group lacks.
-    pub(super) fn rejoin(&mut self, up: &PeerUp, peer: PeerId, family: Family) -> Option<usize> {
-        self.join_with(up, peer, family, WalkMode::Everything)
+    /// As [`Groups::join`], for a peer that was sent other routes before: it is withdrawn what the new group lacks, and gets
+    /// what it was [owed](Groups::owed).
+    pub(super) fn rejoin(
+        &mut self,
+        up: &PeerUp,
+        peer: PeerId,
+        family: Family,
+        owed: Owed,
+    ) -> Option<usize> {
+        self.join_with(up, peer, family, Walk::everything(owed))
+    }
+
+    /// What a peer still waits for of the end of the walk that it is on.
+    pub(super) fn owed(&self, peer: PeerId, family: Family) -> Owed {
+        let groups = self.slots.iter().flatten();
+        let members = groups
+            .filter(|group| group.key.table.1 == family)
+            .flat_map(|group| &group.members);
+        members
+            .filter(|member| member.peer == peer)
+            .find_map(|member| match &member.position {
+                Position::Walk(walk) => Some(walk.owed),
+                Position::Ring(_) => None,
+            })
+            .unwrap_or_default()
     }
 
     fn join_with(
@@ -130,7 +152,7 @@ impl Groups {
         up: &PeerUp,
         peer: PeerId,
         family: Family,
-        mode: WalkMode,
+        walk: Walk,
     ) -> Option<usize> {
         let next_hop = up.next_hop_self[slot(family)]?;
         let key = GroupKey {
@@ -149,7 +171,7 @@ impl Groups {
         }
         let member = Member {
             peer,
-            position: Position::Walk(Walk::new(mode)),
+            position: Position::Walk(walk),
         };
         if let Some(group) = self.slots.iter_mut().flatten().find(|g| g.key == key) {
             group.members.push(member);
@@ -238,13 +260,13 @@ impl Groups {
             .filter(|g| g.key.table.1 == family)
         {
             for member in group.members.iter_mut().filter(|m| m.peer == peer) {
-                let mode = match &member.position {
+                let walk = match &member.position {
                     Position::Ring(position) => {
-                        WalkMode::Refresh(group.ring.version_at(*position, group.version))
+                        Walk::refresh(group.ring.version_at(*position, group.version))
                     }
                     Position::Walk(walk) => walk.refreshed(),
                 };
-                member.position = Position::Walk(Walk::new(mode));
+                member.position = Position::Walk(walk);
             }
         }
     }
@@ -419,7 +441,7 @@ impl Group {
                     && position < cut
                 {
                     let since = self.ring.version_at(position, self.version);
-                    member.position = Position::Walk(Walk::new(WalkMode::Since(since)));
+                    member.position = Position::Walk(Walk::since(since));
                 }
             }
             self.ring.drop_before(cut);

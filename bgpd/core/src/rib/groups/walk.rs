@@ -15,31 +15,84 @@ pub(super) const CHUNKS: u32 = 4;
 
 /// What a walk sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WalkMode {
-    /// All that is announced, then End-of-RIB; the member has nothing yet.
+enum WalkMode {
+    /// All that is announced; the member has nothing yet.
     Initial,
     /// All that changed after this round, withdraws included.
     Since(u64),
-    /// All that is announced, the withdraws after this round, then End-of-RIB.
+    /// All that is announced, and the withdraws after this round.
     Refresh(u64),
     /// All that is announced, and a withdraw of everything else: the member was in another group.
     Everything,
 }
 
+/// What the end of a walk is waited for. Whatever takes a walk's place owes it, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::rib) struct Owed {
+    /// The first End-of-RIB of the session.
+    end_of_rib: bool,
+    /// The answer to a ROUTE-REFRESH: in frames (RFC 7313), or with an End-of-RIB behind it.
+    refresh: bool,
+}
+
+impl Owed {
+    /// To be said at the end of all, to a peer that knows frames or does not.
+    fn last_words(self, family: bgp_wire::Family, frames: bool) -> Vec<OutMessage> {
+        let mut words = Vec::new();
+        if self.refresh && frames {
+            words.push(refresh_mark(family, refresh_subtype::END));
+        }
+        if self.end_of_rib || (self.refresh && !frames) {
+            words.push(end_of_rib(family));
+        }
+        words
+    }
+}
+
 pub(super) struct Walk {
     mode: WalkMode,
+    pub(super) owed: Owed,
     next: u32,
     /// Round, and end of the ring, when the walk began.
     began: Option<(u64, u64)>,
 }
 
 impl Walk {
-    pub(super) fn new(mode: WalkMode) -> Self {
+    fn new(mode: WalkMode, owed: Owed) -> Self {
         Self {
             mode,
+            owed,
             next: 0,
             began: None,
         }
+    }
+
+    /// Of a member that has nothing yet.
+    pub(super) fn initial() -> Self {
+        let owed = Owed {
+            end_of_rib: true,
+            refresh: false,
+        };
+        Self::new(WalkMode::Initial, owed)
+    }
+
+    /// Of a member that has all up to this round.
+    pub(super) fn since(version: u64) -> Self {
+        Self::new(WalkMode::Since(version), Owed::default())
+    }
+
+    /// Of a member that has all up to this round, and asks for all again (RFC 2918).
+    pub(super) fn refresh(version: u64) -> Self {
+        let owed = Owed {
+            end_of_rib: false,
+            refresh: true,
+        };
+        Self::new(WalkMode::Refresh(version), owed)
+    }
+
+    /// Of a member that was in another group, on a walk that owed this.
+    pub(super) fn everything(owed: Owed) -> Self {
+        Self::new(WalkMode::Everything, owed)
     }
 
     /// Where the member goes on in the ring after the walk, once that has begun.
@@ -48,13 +101,19 @@ impl Walk {
     }
 
     /// The walk to take instead when the member asks for all again.
-    pub(super) fn refreshed(&self) -> WalkMode {
-        match (self.mode, self.began) {
+    pub(super) fn refreshed(&self) -> Self {
+        let mode = match (self.mode, self.began) {
             (WalkMode::Initial, Some((version, _))) | (WalkMode::Since(version), _) => {
                 WalkMode::Refresh(version)
             }
             (mode, _) => mode,
-        }
+        };
+        let owed = Owed {
+            // Who has nothing yet needs no second answer.
+            refresh: mode != WalkMode::Initial,
+            ..self.owed
+        };
+        Self::new(mode, owed)
     }
 
     fn wants(&self, announced: &Announced) -> Option<bool> {
@@ -140,18 +199,18 @@ impl Rib {
                 }
             }
             walk.next = stop;
-            let (mode, done) = (walk.mode, stop >= end);
+            let (owed, done) = (walk.owed, stop >= end);
             if done {
                 member.position = if group.ring.start() <= ring_position {
                     Position::Ring(ring_position)
                 } else {
-                    Position::Walk(Walk::new(WalkMode::Since(began_version)))
+                    Position::Walk(Walk::since(began_version))
                 };
             }
             let family = group.key.table.1;
-            let framed = mode_is_refresh(mode) && peer.up.relation.enhanced_refresh;
+            let frames = peer.up.relation.enhanced_refresh;
             let mut messages = Vec::new();
-            if began && framed {
+            if began && owed.refresh && frames {
                 messages.push(refresh_mark(family, refresh_subtype::BEGIN));
             }
             messages.extend(group.encode_unreach(&unreach));
@@ -160,10 +219,8 @@ impl Rib {
                 let nlri: Vec<Nlri> = run.iter().map(|(_, nlri)| *nlri).collect();
                 messages.extend(group.encode_reach(run[0].0, &nlri, &self.attrs, &self.next_hops));
             }
-            if done && framed {
-                messages.push(refresh_mark(family, refresh_subtype::END));
-            } else if done && matches!(mode, WalkMode::Initial | WalkMode::Refresh(_)) {
-                messages.push(end_of_rib(family));
+            if done {
+                messages.extend(owed.last_words(family, frames));
             }
             peer.backlog.extend(messages);
             more |= peer.flush_backlog(out) && peer.can_send();
@@ -180,23 +237,18 @@ impl Rib {
                 (&member.position, self.peers.get_mut(member.peer))
             {
                 let family = group.key.table.1;
-                if mode_is_refresh(walk.mode) && peer.up.relation.enhanced_refresh {
-                    let marks = [refresh_subtype::BEGIN, refresh_subtype::END];
-                    peer.backlog
-                        .extend(marks.map(|mark| refresh_mark(family, mark)));
-                } else if matches!(walk.mode, WalkMode::Initial | WalkMode::Refresh(_)) {
-                    peer.backlog.push_back(end_of_rib(family));
+                let frames = peer.up.relation.enhanced_refresh;
+                if walk.owed.refresh && frames {
+                    let begin = refresh_mark(family, refresh_subtype::BEGIN);
+                    peer.backlog.push_back(begin);
                 }
+                peer.backlog.extend(walk.owed.last_words(family, frames));
                 member.position = Position::Ring(group.ring.end());
                 peer.flush_backlog(out);
             }
         }
         false
     }
-}
-
-fn mode_is_refresh(mode: WalkMode) -> bool {
-    matches!(mode, WalkMode::Refresh(_))
 }
 
 /// BoRR or EoRR (RFC 7313 §4): around all that answers a ROUTE-REFRESH.

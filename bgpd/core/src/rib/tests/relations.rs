@@ -244,6 +244,70 @@ fn a_refresh_is_framed_for_those_who_understand_it() {
     );
 }
 
+/// A peer that another group takes over is still told the end of what the former one had begun: without its EoRR it would keep
+/// what a lost UPDATE withdrew, without its End-of-RIB it would wait.
+#[test]
+fn another_policy_does_not_swallow_the_end_of_what_is_under_way() {
+    let check = |enhanced_refresh: bool| {
+        let relation = Relation {
+            enhanced_refresh,
+            ..Relation::default()
+        };
+        let mut bench = Bench::with(true);
+        let routes = (1..=20).map(|n| (prefix(n), Some(RouteSource::Static.into())));
+        bench.event(Event::Local(T, routes.collect()));
+        let mut others = (0..).map(|n| {
+            let deny = format!("10.9.{n}.0/24");
+            policy(serde_json::json!({"rules": [
+                {"match": {"prefixes": [{"prefix": deny}]}, "action": "reject"},
+            ], "defaultAction": "accept"}))
+        });
+        let mut interrupted = |bench: &mut Bench, first: Vec<Event>| {
+            let mut out = Vec::new();
+            for event in first {
+                bench.rib.handle(1, event, &mut out);
+            }
+            // Until the walk is on its way.
+            while out.len() < 2 {
+                assert!(bench.rib.work(&mut out));
+            }
+            let policies = Event::Policies(
+                SessionId(1),
+                Chain::new(&[Builtin::AcceptAll]),
+                others.next().unwrap(),
+                relation.clone(),
+            );
+            bench.rib.settle(1, policies, &mut out);
+            let (mut kinds, mut ends) = (Vec::new(), 0);
+            for output in out {
+                let Output::Send(_, message) = output else {
+                    continue;
+                };
+                // The type, and a refresh's subtype.
+                if message.bytes[18] == 5 {
+                    kinds.push(message.bytes[21]);
+                }
+                ends += usize::from(message.bytes.len() == 23 && message.bytes[18] == 2);
+            }
+            (kinds, ends)
+        };
+        let begin = vec![
+            Event::PeerUp(Box::new(peer(1, 65001, relation.clone()))),
+            Event::Permit(SessionId(1), u32::MAX),
+        ];
+        assert_eq!(interrupted(&mut bench, begin), (vec![], 1));
+        let again = vec![Event::RefreshRequest(SessionId(1), Family::Ipv4Unicast)];
+        match (enhanced_refresh, interrupted(&mut bench, again)) {
+            (false, (kinds, ends)) => assert_eq!((kinds, ends), (vec![], 1)),
+            (true, (kinds, ends)) => {
+                assert_eq!((kinds, ends), (vec![1, 1, 2], 0), "BoRR, again, EoRR")
+            }
+        }
+    };
+    check(false);
+    check(true);
+}
+
 #[test]
 fn declared_policies_change_what_comes_in_and_what_goes_out() {
     let import = policy(serde_json::json!({"rules": [
