@@ -89,3 +89,33 @@ fn versions(input: &[u8]) -> Result<String, CniError> {
     });
     Ok(format!("{answer}\n"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Broken;
+
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::ConnectionReset.into())
+        }
+    }
+
+    #[test]
+    fn input_that_cannot_be_read_is_error_5() {
+        for command in Command::ALL {
+            let var = |name: &str| match name {
+                "CNI_COMMAND" => Some(command.name().into()),
+                "CNI_CONTAINERID" => Some("web".into()),
+                "CNI_NETNS" => Some("/run/netns/web".into()),
+                "CNI_IFNAME" => Some("eth0".into()),
+                "CNI_PATH" => Some("/opt/cni/bin".into()),
+                _ => None,
+            };
+            let outcome = run(var, Broken);
+            let answer: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+            assert_eq!((outcome.exit_code, &answer["code"]), (1, &json!(5)));
+        }
+    }
+}

@@ -240,7 +240,15 @@ impl Bench {
     /// # Errors
     /// When the node does not answer.
     pub fn kill(&self, node: &str) -> Result<()> {
-        self.site.lab().kill_main(node, Signal::SIGKILL)?;
+        self.end(node, Signal::SIGKILL)
+    }
+
+    /// As [`Bench::kill`], with a signal of one's own.
+    ///
+    /// # Errors
+    /// When they do not end.
+    pub fn end(&self, node: &str, signal: Signal) -> Result<()> {
+        self.site.lab().kill_main(node, signal)?;
         let limit = std::time::Duration::from_secs(5);
         self.site.until(limit, "the programs have ended", || {
             let running = self.site.lab().status(node)?;

@@ -47,12 +47,22 @@ fn setting(site: &Site, name: &str) -> String {
     value.trim().to_owned()
 }
 
+/// What the agent wants of the whole host.
+const WANTED: [&str; 6] = [
+    "net.ipv4.ip_forward",
+    "net.ipv6.conf.all.forwarding",
+    "net.ipv4.fib_multipath_hash_policy",
+    "net.ipv6.fib_multipath_hash_policy",
+    "net.ipv4.conf.all.ignore_routes_with_linkdown",
+    "net.ipv6.conf.all.ignore_routes_with_linkdown",
+];
+
 #[test]
 fn with_three_capabilities_and_settings_that_it_cannot_write() {
     let bench = connected();
     let site = &bench.site;
     bench.kill(N1).unwrap();
-    for name in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+    for name in WANTED {
         site.run(N1, &format!("sysctl -qw {name}=0")).unwrap();
     }
     site.run(N1, "ip -6 route add default via fe80::1 dev eth1 proto ra")
@@ -76,7 +86,7 @@ fn with_three_capabilities_and_settings_that_it_cannot_write() {
     assert_eq!(setting(site, "net.ipv4.ip_forward"), "0");
 
     let pod = Pod::start(site, N1, "web").unwrap();
-    for name in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+    for name in WANTED {
         assert_eq!(setting(site, name), "1", "{name}");
     }
     // A host that forwards would lose a default route that was advertised to it.

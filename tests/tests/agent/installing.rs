@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::ensure;
+use nix::sys::signal::Signal;
 use roadbed_tests::site::Site;
 use serde_json::Value;
 
@@ -66,8 +67,9 @@ fn a_node_gets_its_network_configuration_when_pods_can_be_started() {
     check_contains(&refused, &["another roadbed-agent", "stop it"]);
     // Over a plugin that is in use.
     site.run(N1, "roadbed-agent install-cni").unwrap();
-    site.lab().restart_main(N1).unwrap();
+    bench.end(N1, Signal::SIGTERM).unwrap();
     assert!(conflist(site).exists(), "an upgrade is no reason to go");
+    site.lab().start_main(N1).unwrap();
     site.ready(N1).unwrap();
     bench.kill(N1).unwrap();
     assert!(conflist(site).exists());

@@ -1,9 +1,10 @@
 //! `roadbedctl pod`: one pod's interface as ledger and kernel have it, and what is wrong with it.
 
+use anyhow::ensure;
 use roadbed_api::agent::AttachmentDetail;
 use roadbed_tests::pod::Pod;
 
-use crate::{N1, check_contains, connected, fails};
+use crate::{N1, SOON, check_contains, connected, fails};
 
 #[test]
 fn a_pod_is_shown_at_length_with_what_is_wrong() {
@@ -69,4 +70,32 @@ fn a_pod_is_shown_at_length_with_what_is_wrong() {
         &nobody,
         &["no attachment of this node is called \"nobody\""],
     );
+}
+
+/// The smallest of the links that lead out; a network configuration may say otherwise (`cni/tests/add.rs`).
+#[test]
+fn a_pods_mtu_is_that_of_the_way_out() {
+    let bench = connected();
+    let site = &bench.site;
+    let mtu_of = |name: &str| {
+        let pod = Pod::start(site, N1, name).unwrap();
+        let link = pod.exec(site, &["ip", "-o", "link", "show", "eth0"]);
+        let host = site.run(N1, &format!("ip -o link show {}", pod.host_ifname()));
+        pod.del(site).unwrap();
+        [link.unwrap(), host.unwrap()].map(|link| {
+            let mut words = link.split_whitespace().skip_while(|word| *word != "mtu");
+            words.nth(1).unwrap().to_owned()
+        })
+    };
+    // As labs have it.
+    assert_eq!(mtu_of("before"), ["9500", "9500"]);
+    site.run(N1, "ip link set eth1 mtu 1400").unwrap();
+    let mut tries = 0;
+    site.until(SOON, "new pods follow", || {
+        tries += 1;
+        let found = mtu_of(&format!("after{tries}"));
+        ensure!(found == ["1400", "1400"], "{found:?}");
+        Ok(())
+    })
+    .unwrap();
 }

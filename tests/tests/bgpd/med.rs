@@ -38,6 +38,35 @@ fn a_missing_med_is_the_worst_when_asked() {
     check("bgp_med = 5;", "unset(bgp_med);", both, VIA_LEFT);
 }
 
+/// The same between a BIRD and an FRR.
+#[test]
+fn a_med_of_frr_is_compared_with_one_of_bird_when_asked() {
+    let three = Three::new();
+    let _left = three.left_bird(&bird("left", 65002, &[LEFT], "", "bgp_med = 5;"));
+    let right = three.right_frr(&frr(65003, &[LEFT], ""));
+    right
+        .configure(&[
+            "route-map med permit 10",
+            "set metric 10",
+            "exit",
+            "router bgp 65003",
+            "address-family ipv4 unicast",
+            "neighbor 10.98.0.1 route-map med out",
+        ])
+        .unwrap();
+    let peers = ours("left", 65002, "") + &ours("right", 65003, "");
+    let speaker = three.speaker(&peers);
+    three.left.kernel_has(&[VIA_RIGHT]);
+    Three::reload_with(&speaker, "alwaysCompareMed = true", &peers);
+    three.left.kernel_has(&[VIA_LEFT]);
+    // Two are alike by their MEDs again.
+    right
+        .configure(&["route-map med permit 10", "set metric 5"])
+        .unwrap();
+    three.left.kernel_has(&[VIA_RIGHT]);
+    assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
 /// Another AS's MED is not passed on; a policy's is, even when it is the same.
 #[test]
 fn a_policy_sends_its_own_med() {

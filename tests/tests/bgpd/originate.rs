@@ -43,6 +43,19 @@ fn a_default_route_for_who_is_to_have_one() {
     left.configure(&bird("left", 65002, &[LEFT], "", ""))
         .unwrap();
     crate::three::soon("it goes with the other", || frr_lacks(&right, DEFAULT));
+
+    // The other way round: BIRD is to have one, FRR is not.
+    let other = ours("left", 65002, &with("always")) + &ours("right", 65003, "");
+    Three::reload(&speaker, &other);
+    bird_has(&left, DEFAULT, &["BGP.as_path: 65001\n"]);
+    throughout(Duration::from_secs(1), "not the other one", || {
+        frr_lacks(&right, DEFAULT)
+    });
+    Three::reload(
+        &speaker,
+        &(ours("left", 65002, "") + &ours("right", 65003, "")),
+    );
+    crate::three::soon("nobody asks for one", || bird_lacks(&left, DEFAULT));
     assert_eq!(speaker.logged(&["session down"]), 0);
 }
 

@@ -63,9 +63,12 @@ fn treat_as_withdraw_takes_the_route_and_leaves_the_session() {
         assert_eq!(speaker.logged(&["session down"]), 0, "{what}");
     }
     script.keep_alive(Duration::from_secs(1));
-    eventually(SOON, "the log names the fault", || {
-        speaker.says(&["UPDATE with a fault", "script"])
-    });
+    for attribute in ["1", "2", "4", "8"] {
+        let label = format!("treat-as-withdraw: attribute {attribute}: ");
+        eventually(SOON, "the log names the fault", || {
+            speaker.says(&["UPDATE with a fault", "script", &label])
+        });
+    }
     assert_eq!(speaker.logged(&["session down"]), 0);
 }
 
@@ -81,8 +84,25 @@ fn attribute_discard_keeps_the_route() {
     }
     pair.kernel_has(&[ROUTE, ("10.1.1.0/24", ROUTE.1), ("10.1.2.0/24", ROUTE.1)]);
     script.keep_alive(Duration::from_secs(1));
-    assert!(speaker.logged(&["UPDATE with a fault"]) >= 2);
+    for attribute in ["7", "6"] {
+        let label = format!("attribute-discard: attribute {attribute}: ");
+        assert_eq!(speaker.logged(&["UPDATE with a fault", &label]), 1);
+    }
     assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
+/// RFC 7606 §2 lets a speaker end the session where a family alone could be given up: ours does.
+#[test]
+fn a_family_that_cannot_go_on_takes_the_session_along() {
+    // An IPv6 prefix of 129 bits.
+    let unreach = attribute(0x80, 15, &[0, 2, 1, 129, 0x20, 1]);
+    let bytes = update(&with(unreach), &NLRI);
+    check_reset("MP_UNREACH_NLRI", &bytes, 3, 9, None);
+    let (_pair, mut speaker, mut script) = established();
+    script.send(&bytes);
+    eventually(SOON, "the log names the fault", || {
+        speaker.says(&["UPDATE with a fault", "family-disable: attribute 15: "])
+    });
 }
 
 /// Bytes over an Established session, and the NOTIFICATION that must answer them. The route goes with the session.

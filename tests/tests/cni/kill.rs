@@ -2,7 +2,10 @@
 
 use std::io::Write;
 use std::process::Stdio;
+use std::time::Duration;
 
+use anyhow::ensure;
+use roadbed_api::agent::AttachmentState;
 use roadbed_tests::bench::Bench;
 use roadbed_tests::cni::{Container, NetworkList, Runtime};
 use roadbed_tests::pod::{NETWORK, Pod, network};
@@ -84,6 +87,95 @@ fn killed_anywhere_it_leaves_what_del_and_add_can_deal_with() {
     }
     assert!(survived, "an ADD sends more than {MESSAGES} messages");
     assert!(unmarked > 0, "no kill hit the moment before the mark");
+}
+
+/// Nobody comes back: no DEL, no other ADD.
+#[test]
+fn what_a_killed_plugin_left_is_collected() {
+    let bench = Bench::solo().unwrap();
+    let site = &bench.site;
+    let mut left = 0;
+    for nth in 1..MESSAGES {
+        let pod = Pod::new(N1, &format!("p{nth}"));
+        pod.make(site).unwrap();
+        if add_killed(site, &pod, nth) {
+            let mut runtime = Runtime::new(site, N1);
+            let list = NetworkList::new("1.1.0", NETWORK, vec![network()]);
+            runtime.del(&list, &Container::pod(&pod.name)).unwrap();
+            break;
+        }
+        left += 1;
+    }
+    assert!(left > 4, "{left} moments");
+    assert!(in_use(site) > 0 && wired(site).0 > 0, "there is something");
+    // A reservation holds for 30 s; what the agent was still asked to do has made attachments of some.
+    site.until(Duration::from_secs(60), "reservations expire", || {
+        let attachments = site.attachments(N1)?;
+        let wiring = attachments
+            .iter()
+            .filter(|a| a.state != AttachmentState::Committed);
+        ensure!(wiring.count() == 0, "{attachments:?}");
+        Ok(())
+    })
+    .unwrap();
+    let whole = site.attachments(N1).unwrap();
+    let links = site.run(N1, "ip -o link").unwrap();
+    let links: Vec<&str> = links.lines().filter(|line| line.contains(": rb")).collect();
+    assert_eq!(links.len(), whole.len(), "{links:?} {whole:?}");
+    assert!(
+        links.iter().all(|line| line.contains("alias roadbed:1:")),
+        "{links:?}"
+    );
+}
+
+#[test]
+fn it_starts_no_other_program() {
+    let bench = Bench::solo().unwrap();
+    let site = &bench.site;
+    let pod = Pod::new(N1, "alone");
+    pod.make(site).unwrap();
+    for command in ["ADD", "CHECK", "DEL"] {
+        let programs = programs_of(site, &pod, command);
+        assert_eq!(
+            programs.matches("execve(").count(),
+            1,
+            "{command}: {programs}"
+        );
+    }
+}
+
+/// The programs that a call started, itself included, as `strace` tells them.
+fn programs_of(site: &Site, pod: &Pod, command: &'static str) -> String {
+    let trace = site.path(N1, "/run/trace").unwrap();
+    let call = pod.call(command);
+    let argv = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/run/trace",
+        "-e",
+        "trace=execve",
+    ];
+    let argv: Vec<&str> = argv.into_iter().chain(["/usr/local/bin/roadbed"]).collect();
+    let mut child = site
+        .lab()
+        .command(N1, &argv)
+        .unwrap()
+        .env("CNI_COMMAND", command)
+        .env("CNI_CONTAINERID", &call.container_id)
+        .env("CNI_NETNS", &call.netns)
+        .env("CNI_IFNAME", "eth0")
+        .env("CNI_ARGS", &call.args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&call.stdin).unwrap();
+    drop(stdin);
+    child.wait().unwrap();
+    std::fs::read_to_string(trace).unwrap()
 }
 
 #[test]
