@@ -258,5 +258,7 @@ fn status_is_the_agents_readiness() {
     };
     mark(0).check_ok();
     mark(59).check_ok();
+    mark(68).check_ok();
+    mark(72).check_error(50, &["is roadbed-agent running", "ready 7", "s ago"]);
     mark(80).check_error(50, &["is roadbed-agent running", "ready 8", "s ago"]);
 }

@@ -18,7 +18,9 @@ fn change(site: &Site, dev: &str) {
         .unwrap();
 }
 
-fn heals(site: &Site, pod: &Pod) {
+/// How long the address took.
+fn heals(site: &Site, pod: &Pod) -> Duration {
+    let changed = Instant::now();
     let wanted = MacAddr(attachment_mac(&pod.key(), 0)).to_string();
     site.until(SOON, "the host end has its address again", || {
         let link = site.run(N1, &format!("ip -o link show {}", pod.host_ifname()))?;
@@ -26,10 +28,12 @@ fn heals(site: &Site, pod: &Pod) {
         Ok(())
     })
     .unwrap();
+    let took = changed.elapsed();
     for address in ["10.255.0.11", "fd00:255::11"] {
         let ping = ["ping", "-n", "-c", "1", "-W", "5", address];
         pod.exec(site, &ping).unwrap();
     }
+    took
 }
 
 #[test]
@@ -38,12 +42,16 @@ fn a_changed_address_is_set_back() {
     let site = &bench.site;
     let pod = Pod::start(site, N1, "web").unwrap();
     let dev = pod.host_ifname();
-    for _ in 0..3 {
+    let took = [(); 3].map(|()| {
         change(site, &dev);
         let changed = Instant::now();
-        heals(site, &pod);
+        let took = heals(site, &pod);
         assert!(changed.elapsed() < AT_ONCE, "{:?}", changed.elapsed());
-    }
+        took
+    });
+    // On a machine that has other things to do, not each time.
+    let least = took.iter().min().unwrap();
+    assert!(*least < Duration::from_secs(1), "{took:?}");
     // Down and up again takes routes and neighbours.
     site.run(N1, &format!("ip link set {dev} down")).unwrap();
     site.run(N1, &format!("ip link set {dev} up")).unwrap();

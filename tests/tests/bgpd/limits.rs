@@ -119,6 +119,20 @@ fn a_limit_that_idles_waits_for_another() {
     learns(&pair, 11);
 }
 
+#[test]
+fn with_bird_too_the_session_restarts_after_the_pause() {
+    let pair = Pair::new();
+    let bird = bird(&pair, 9, 2, "");
+    let restart = IDLE.replace("\"idle\"", "\"idle\", restartSeconds = 2");
+    let mut speaker = pair.speaker(&limited(&restart));
+    learns(&pair, 9);
+    bird.cli("enable more").unwrap();
+    says(&mut speaker, &["session down", "Cease"]);
+    bird.cli("disable more").unwrap();
+    learns(&pair, 9);
+    assert!(speaker.logged(&["session established"]) >= 2);
+}
+
 /// A limit that is lowered below the present count counts at once.
 #[test]
 fn a_lowered_limit_ends_the_session() {

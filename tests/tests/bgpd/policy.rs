@@ -6,6 +6,7 @@ use roadbed_tests::wait::{eventually, throughout};
 use serde_json::json;
 
 use crate::fixture::{Pair, SOON, peer};
+use crate::script::{Script, mandatory, message, open, update};
 use crate::three::{LEFT, Three, bird, bird_has, bird_lacks, frr, frr_has, frr_lacks, ours};
 
 const SECOND: &str = "10.1.1.0/24";
@@ -211,4 +212,44 @@ fn a_refresh_is_answered_in_a_frame_and_loses_nothing() {
         bird.shows("show route", &[OURS, LEFT])
     });
     assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
+/// RFC 7313 §4, received: what is not repeated between BoRR and EoRR goes.
+#[test]
+fn what_a_refresh_does_not_repeat_is_gone() {
+    let pair = Pair::new();
+    let speaker = pair.speaker(&peer("script", "10.99.0.2", "passive = true"));
+    let mut script = Script::connect(&pair.peer, "10.99.0.2", "10.99.0.1");
+    // Route refresh, and in frames.
+    script.greet(&with_capabilities(
+        open(65002, [10, 99, 0, 2]),
+        &[2, 0, 70, 0],
+    ));
+    let via = "via 10.99.0.2 dev eth0";
+    let announce = |third: u8| update(&mandatory([10, 99, 0, 2]), &[24, 10, 1, third]);
+    let all = ["10.1.1.0/24", "10.1.2.0/24", "10.1.3.0/24"];
+    for third in 1..=3 {
+        script.send(&announce(third));
+    }
+    pair.kernel_has(&all.map(|prefix| (prefix, via)));
+    let mark = |subtype: u8| message(5, &[0, 1, subtype, 1]);
+    script.send(&mark(1));
+    script.send(&announce(2));
+    script.keep_alive(Duration::from_secs(1));
+    pair.kernel_has(&all.map(|prefix| (prefix, via)));
+    script.send(&mark(2));
+    pair.kernel_has(&[(all[1], via)]);
+    script.keep_alive(Duration::from_secs(1));
+    assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
+/// An OPEN with more capabilities.
+fn with_capabilities(mut open: Vec<u8>, capabilities: &[u8]) -> Vec<u8> {
+    let more = u8::try_from(capabilities.len()).unwrap();
+    open.extend(capabilities);
+    // Length of the message, of all optional parameters, and of the one that holds the capabilities.
+    for at in [17, 28, 30] {
+        open[at] += more;
+    }
+    open
 }

@@ -331,6 +331,17 @@ fn multihop_reaches_over_a_router() {
             bird.shows("show route 10.2.0.0/24", &["10.2.0.0/24"])
         });
         reached_through_the_router(&pair);
+        // The way to the next hop goes and comes back, within the Hold Time.
+        let way = "10.98.0.0/24 via 10.97.0.254";
+        pair.us.run(&format!("ip route del {way}")).unwrap();
+        eventually(SOON, "without a way there is no route", || {
+            let found = routes(&pair.us, PROTOCOL).map_err(|error| error.to_string())?;
+            let gone = !found.contains_key("10.1.0.0/24");
+            gone.then_some(()).ok_or(format!("{found:?}"))
+        });
+        pair.us.run(&format!("ip route add {way}")).unwrap();
+        reached_through_the_router(&pair);
+        assert_eq!(speaker.logged(&["session down"]), 0);
     }
 }
 
