@@ -133,8 +133,12 @@ pub(super) fn fault_label(fault: &AttributeFault) -> String {
         Treatment::FamilyDisable => "family-disable",
         Treatment::SessionReset => "session-reset",
     };
+    let name = match attr_type::name(fault.attr_type) {
+        Some(name) => format!(" ({name})"),
+        None => String::new(),
+    };
     format!(
-        "{treatment}: attribute {}: {}",
+        "{treatment}: attribute {}{name}: {}",
         fault.attr_type, fault.reason
     )
 }

@@ -170,6 +170,28 @@ async fn report(bench: &Bench) -> PeerReport {
     answer.await.unwrap().0.report
 }
 
+/// ORIGIN 3, and a route: treated as a withdraw, counted by its name.
+#[tokio::test]
+async fn a_fault_is_counted_by_the_name_of_its_attribute() {
+    let mut bench = established().await;
+    let attributes = [0x40, 1, 1, 3, 0x40, 2, 0, 0x40, 3, 4, 192, 0, 2, 1];
+    let mut message = vec![0xff; 16];
+    let length = 19 + 4 + attributes.len() + 4;
+    message.extend([0, length as u8, 2, 0, 0, 0, attributes.len() as u8]);
+    message.extend(attributes);
+    message.extend([24, 10, 1, 0]);
+    for _ in 0..2 {
+        bench.peer.write_all(&message).await.unwrap();
+    }
+    assert_eq!(take(&mut bench, 2).await, (2, false));
+    let faults = report(&bench).await.update_faults;
+    let found: Vec<(&str, u64)> = faults.iter().map(|(k, n)| (k.as_str(), *n)).collect();
+    assert!(
+        matches!(found[..], [(label, 2)] if label.starts_with("treat-as-withdraw: attribute 1 (ORIGIN): ")),
+        "{found:?}"
+    );
+}
+
 fn at_most(limit: usize, action: Action) -> Limits {
     let limit = MaxPrefix {
         limit,

@@ -302,6 +302,13 @@ fn both_families_share_and_limits_change_without_a_reset() {
 fn tors_of_different_ases_share_when_as_paths_are_relaxed() {
     let rack = Rack::new();
     let _tors = [rack.bird(0, 65002, ""), rack.bird(1, 65003, "")];
+    relaxed(&rack);
+    let rack = Rack::new();
+    let _tors = (rack.frr(0, ""), rack.bird(1, 65003, ""));
+    relaxed(&rack);
+}
+
+fn relaxed(rack: &Rack) {
     let speaker = rack.speaker(&config("multipathAsPathRelax = true", [65002, 65003]));
     rack.kernel_has(V4, BOTH);
     speaker.reload(&config("", [65002, 65003])).unwrap();

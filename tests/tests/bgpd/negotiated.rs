@@ -104,3 +104,26 @@ fn our_own_identifier_is_in_order_in_another_as_and_refused_in_ours() {
     });
     assert_eq!(speaker.logged(&["session established"]), 0);
 }
+
+/// RFC 4271 §4.2: the smaller Hold Time counts, and keepalives come in a third of it.
+#[test]
+fn frr_and_bird_take_our_hold_time() {
+    let three = Three::new();
+    let bird = three.left_bird(&crate::three::bird("left", 65002, &[LEFT], "", ""));
+    let frr = three.right_frr(&frr(65003, &[], ""));
+    let six = |peer: String| peer.replace("holdTimeSeconds = 9", "holdTimeSeconds = 6");
+    let peers = six(ours("left", 65002, "")) + &six(ours("right", 65003, ""));
+    let speaker = three.speaker(&peers);
+    frr_has(&frr, LEFT, &[("/aspath/string", json!("65001 65002"))]);
+    let words = [
+        "\"bgpTimerHoldTimeMsecs\":6000",
+        "\"bgpTimerKeepAliveIntervalMsecs\":2000",
+    ];
+    eventually(SOON, "FRR has six seconds", || {
+        frr.shows("show bgp neighbors 10.98.0.1 json", &words)
+    });
+    let timers = bird.cli("show protocols all rb").unwrap();
+    let hold = timers.lines().find(|line| line.contains("Hold timer"));
+    assert!(hold.is_some_and(|line| line.ends_with("/6")), "{timers}");
+    assert_eq!(speaker.logged(&["session down"]), 0);
+}

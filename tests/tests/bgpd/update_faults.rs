@@ -63,7 +63,13 @@ fn treat_as_withdraw_takes_the_route_and_leaves_the_session() {
         assert_eq!(speaker.logged(&["session down"]), 0, "{what}");
     }
     script.keep_alive(Duration::from_secs(1));
-    for attribute in ["1", "2", "4", "8"] {
+    let named = [
+        "1 (ORIGIN)",
+        "2 (AS_PATH)",
+        "4 (MULTI_EXIT_DISC)",
+        "8 (COMMUNITIES)",
+    ];
+    for attribute in named {
         let label = format!("treat-as-withdraw: attribute {attribute}: ");
         eventually(SOON, "the log names the fault", || {
             speaker.says(&["UPDATE with a fault", "script", &label])
@@ -84,7 +90,7 @@ fn attribute_discard_keeps_the_route() {
     }
     pair.kernel_has(&[ROUTE, ("10.1.1.0/24", ROUTE.1), ("10.1.2.0/24", ROUTE.1)]);
     script.keep_alive(Duration::from_secs(1));
-    for attribute in ["7", "6"] {
+    for attribute in ["7 (AGGREGATOR)", "6 (ATOMIC_AGGREGATE)"] {
         let label = format!("attribute-discard: attribute {attribute}: ");
         assert_eq!(speaker.logged(&["UPDATE with a fault", &label]), 1);
     }
@@ -101,7 +107,10 @@ fn a_family_that_cannot_go_on_takes_the_session_along() {
     let (_pair, mut speaker, mut script) = established();
     script.send(&bytes);
     eventually(SOON, "the log names the fault", || {
-        speaker.says(&["UPDATE with a fault", "family-disable: attribute 15: "])
+        speaker.says(&[
+            "UPDATE with a fault",
+            "family-disable: attribute 15 (MP_UNREACH_NLRI): ",
+        ])
     });
 }
 

@@ -43,7 +43,7 @@ ctr -a "$1" -n k8s.io images import --snapshotter native image.tar
 "#;
 
 /// Sandboxes of one test, unless `CRI_SANDBOXES` says otherwise; as many at a time as a kubelet may start.
-const SANDBOXES: usize = 20;
+const SANDBOXES: usize = 100;
 const AT_A_TIME: usize = 5;
 
 struct Containerd {

@@ -57,6 +57,30 @@ pub mod attr_type {
     pub const LARGE_COMMUNITIES: u8 = 32;
     /// RFC 9234.
     pub const ONLY_TO_CUSTOMER: u8 = 35;
+
+    /// What its RFC calls it; `None` for types that we do not know.
+    pub fn name(attr_type: u8) -> Option<&'static str> {
+        Some(match attr_type {
+            ORIGIN => "ORIGIN",
+            AS_PATH => "AS_PATH",
+            NEXT_HOP => "NEXT_HOP",
+            MULTI_EXIT_DISC => "MULTI_EXIT_DISC",
+            LOCAL_PREF => "LOCAL_PREF",
+            ATOMIC_AGGREGATE => "ATOMIC_AGGREGATE",
+            AGGREGATOR => "AGGREGATOR",
+            COMMUNITIES => "COMMUNITIES",
+            ORIGINATOR_ID => "ORIGINATOR_ID",
+            CLUSTER_LIST => "CLUSTER_LIST",
+            MP_REACH_NLRI => "MP_REACH_NLRI",
+            MP_UNREACH_NLRI => "MP_UNREACH_NLRI",
+            EXTENDED_COMMUNITIES => "EXTENDED_COMMUNITIES",
+            AS4_PATH => "AS4_PATH",
+            AS4_AGGREGATOR => "AS4_AGGREGATOR",
+            LARGE_COMMUNITIES => "LARGE_COMMUNITIES",
+            ONLY_TO_CUSTOMER => "ONLY_TO_CUSTOMER",
+            _ => return None,
+        })
+    }
 }
 
 /// Attribute flag bits (RFC 4271 §4.3).
