@@ -379,6 +379,13 @@ fn recursive_next_hops_come_go_and_move() {
     rack.kernel_has(V4, FIRST);
     ip("route add 10.92.0.0/24 via 10.82.0.2");
     rack.kernel_has(V4, BOTH);
+    // Internal paths have a bound of their own.
+    speaker
+        .reload(&config("maxPathsIbgp = 1", [65001; 2]))
+        .unwrap();
+    rack.kernel_has(V4, FIRST);
+    speaker.reload(&config("", [65001; 2])).unwrap();
+    rack.kernel_has(V4, BOTH);
     // One of them moves behind the other's router, to another router of its link, and away.
     ip("route replace 10.91.0.0/24 via 10.82.0.2");
     rack.kernel_has(V4, SECOND);

@@ -85,3 +85,47 @@ fn next_hop_self_leaves_reflected_routes_alone() {
     );
     bird_has(&bird, "10.2.0.0/24", &["BGP.next_hop: 10.99.0.1"]);
 }
+
+/// A second reflector, FRR, of our own cluster: what it reflects has been here (RFC 4456 §8). The route's origin is a client
+/// of that one alone, beyond us only for its packets.
+#[test]
+fn what_another_reflector_of_our_cluster_says_is_a_loop() {
+    let three = Three::new();
+    let client = bird("left", 65001, &[LEFT], "", "").replace(
+        "neighbor 10.99.0.1 as 65001;",
+        "neighbor 10.98.0.2 as 65001; multihop 2;",
+    );
+    let forward = "sysctl -qw net.ipv4.ip_forward=1";
+    three.left.us.run(forward).unwrap();
+    let bird = three.left_bird(&client);
+    let frr = three.right_frr(&frr(65001, &[RIGHT], ""));
+    let cluster = |id: &str| {
+        let router = ["router bgp 65001", &format!("bgp cluster-id {id}")];
+        frr.configure(&router).unwrap();
+        frr.cli("clear bgp *").unwrap();
+    };
+    frr.configure(&[
+        "router bgp 65001",
+        "neighbor 10.99.0.2 remote-as 65001",
+        "neighbor 10.99.0.2 timers connect 1",
+        "address-family ipv4 unicast",
+        "neighbor 10.99.0.2 activate",
+        "neighbor 10.99.0.2 route-reflector-client",
+    ])
+    .unwrap();
+    cluster("10.99.0.1");
+    let _speaker = three.speaker(&ours("right", 65001, ""));
+    frr_has(&frr, LEFT, &[("/valid", json!(true))]);
+    three.left.kernel_has(&[(RIGHT, "via 10.98.0.2 dev eth1")]);
+    throughout(Duration::from_secs(1), "a loop is not used", || {
+        three
+            .left
+            .kernel_has_now(&[(RIGHT, "via 10.98.0.2 dev eth1")])
+    });
+    cluster("192.0.2.9");
+    three.left.kernel_has(&[
+        (LEFT, "via 10.99.0.2 dev eth0"),
+        (RIGHT, "via 10.98.0.2 dev eth1"),
+    ]);
+    bird_has(&bird, RIGHT, &["BGP.local_pref: 100"]);
+}
