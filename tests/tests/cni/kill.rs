@@ -18,23 +18,29 @@ const MESSAGES: usize = 64;
 
 /// ADD with SIGKILL before the `nth` message of any of its threads; whether it lived.
 fn add_killed(site: &Site, pod: &Pod, nth: usize) -> bool {
-    let call = pod.call("ADD");
     let inject = format!("inject=sendto:signal=KILL:when={nth}");
-    let argv = [
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        &inject,
-        "/usr/local/bin/roadbed",
-    ];
+    under_strace(site, pod, "ADD", &["-o", "/dev/null", "-e", &inject])
+}
+
+/// The programs that a call started, itself included, as `strace` tells them.
+fn programs_of(site: &Site, pod: &Pod, command: &'static str) -> String {
+    let options = ["-o", "/run/trace", "-e", "trace=execve"];
+    // CHECK has no result to compare with here, and says so.
+    let done = under_strace(site, pod, command, &options);
+    assert_eq!(done, command != "CHECK", "{command}");
+    std::fs::read_to_string(site.path(N1, "/run/trace").unwrap()).unwrap()
+}
+
+/// A call of the plugin under `strace`; whether it succeeded.
+fn under_strace(site: &Site, pod: &Pod, command: &'static str, options: &[&str]) -> bool {
+    let call = pod.call(command);
+    let strace = ["strace", "-f", "-qq"].iter().chain(options);
+    let argv: Vec<&str> = strace.chain(&["/usr/local/bin/roadbed"]).copied().collect();
     let mut child = site
         .lab()
         .command(N1, &argv)
         .unwrap()
-        .env("CNI_COMMAND", "ADD")
+        .env("CNI_COMMAND", command)
         .env("CNI_CONTAINERID", &call.container_id)
         .env("CNI_NETNS", &call.netns)
         .env("CNI_IFNAME", "eth0")
@@ -142,40 +148,6 @@ fn it_starts_no_other_program() {
             "{command}: {programs}"
         );
     }
-}
-
-/// The programs that a call started, itself included, as `strace` tells them.
-fn programs_of(site: &Site, pod: &Pod, command: &'static str) -> String {
-    let trace = site.path(N1, "/run/trace").unwrap();
-    let call = pod.call(command);
-    let argv = [
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        "/run/trace",
-        "-e",
-        "trace=execve",
-    ];
-    let argv: Vec<&str> = argv.into_iter().chain(["/usr/local/bin/roadbed"]).collect();
-    let mut child = site
-        .lab()
-        .command(N1, &argv)
-        .unwrap()
-        .env("CNI_COMMAND", command)
-        .env("CNI_CONTAINERID", &call.container_id)
-        .env("CNI_NETNS", &call.netns)
-        .env("CNI_IFNAME", "eth0")
-        .env("CNI_ARGS", &call.args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(&call.stdin).unwrap();
-    drop(stdin);
-    child.wait().unwrap();
-    std::fs::read_to_string(trace).unwrap()
 }
 
 #[test]

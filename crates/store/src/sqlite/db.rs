@@ -102,11 +102,13 @@ impl Db {
         if create {
             initialise(&mut conn)?;
         }
-        let pragma = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        // One look: another process may be making the store between two.
+        let look = conn.transaction()?;
+        let pragma = |name| look.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let (application, schema) = (pragma("application_id")?, pragma("user_version")?);
         if application != APPLICATION {
             let empty =
-                conn.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |r| r.get(0))?;
+                look.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |r| r.get(0))?;
             return Err(if empty {
                 Fault::Away("the file is empty: `roadbedctl apply` fills it".to_owned())
             } else {
@@ -119,7 +121,8 @@ impl Db {
             )));
         }
         let store_id =
-            conn.query_row("SELECT value FROM meta WHERE key = 'id'", [], |r| r.get(0))?;
+            look.query_row("SELECT value FROM meta WHERE key = 'id'", [], |r| r.get(0))?;
+        look.commit()?;
         Ok(Self {
             conn,
             store_id,

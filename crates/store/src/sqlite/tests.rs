@@ -255,3 +255,22 @@ async fn many_create_the_file_at_once() {
         assert_eq!(found.objects.len(), 8);
     }
 }
+
+/// An agent may look at the very moment in which `roadbedctl apply` makes the store.
+#[test]
+fn a_store_in_the_making_is_not_taken_for_something_else() {
+    use super::db::{Db, Fault};
+    for round in 0..30 {
+        let dir = TempDir::new().unwrap();
+        let path = path(&dir);
+        std::thread::scope(|scope| {
+            let made = scope.spawn(|| Db::open(&path, true, 8).map(drop));
+            while !made.is_finished() {
+                if let Err(fault @ Fault::Refused(_)) = Db::open(&path, false, 8) {
+                    panic!("{fault:?}, round {round}");
+                }
+            }
+            made.join().unwrap().unwrap();
+        });
+    }
+}
