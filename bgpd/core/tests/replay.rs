@@ -20,10 +20,28 @@ use std::path::Path;
 /// Settings that offer everything towards a peer in any other AS, and that the rest is the body of an OPEN.
 const OFFERS_ALL: [u8; 4] = [0x7b, 0x0f, 0x09, 0];
 
-fn hex_lines(path: &str) -> Vec<Vec<u8>> {
+const DAEMONS: [&str; 5] = ["bird", "exabgp", "frr", "gobgp", "openbgpd"];
+
+fn text(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     let text = std::fs::read_to_string(&path);
-    let text = text.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What was captured of a daemon: the messages of each session.
+fn sections(daemon: &str) -> Vec<Vec<Vec<u8>>> {
+    let text = text(&format!("../wire/tests/captures/{daemon}.hex"));
+    let sections = text.split("\n# --").skip(1);
+    let after_title = sections.filter_map(|section| section.split_once('\n'));
+    after_title.map(|(_, lines)| octets(lines)).collect()
+}
+
+fn hex_lines(path: &str) -> Vec<Vec<u8>> {
+    octets(&text(path))
+}
+
+/// The lines of hexadecimal digits.
+fn octets(text: &str) -> Vec<Vec<u8>> {
     let lines = text.lines().map(str::trim);
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
     let octet = |digits: &[u8]| {
@@ -52,8 +70,8 @@ fn made_up(count: usize, most: usize) -> impl Iterator<Item = Vec<u8>> {
 
 #[test]
 fn opens_of_five_daemons() {
-    for daemon in ["bird", "exabgp", "frr", "gobgp", "openbgpd"] {
-        let messages = hex_lines(&format!("../wire/tests/captures/{daemon}.hex"));
+    for daemon in DAEMONS {
+        let messages = sections(daemon).concat();
         let opens = messages.iter().filter(|message| message[18] == 1);
         let mut judged = 0;
         for open in opens {
@@ -96,6 +114,33 @@ fn recipes_of_opens() {
 fn sequences_of_messages() {
     let seeds = hex_lines("../../fuzz/seeds/session.hex");
     let all = seeds.into_iter().chain(made_up(1_500, 600));
-    let came_up = all.filter(|input| speaker::session::run(input)).count();
+    let reached = all.map(|input| speaker::session::run(&input));
+    let came_up = reached.filter(|reached| reached.sessions > 0).count();
     assert!(came_up > 500, "{came_up}");
+}
+
+/// Every session that a daemon was recorded in, as `scripts/fuzz` plants it: while an internal and an external peer wait for
+/// its routes, and with each of the settings that it may have met.
+#[test]
+fn sessions_of_five_daemons() {
+    for daemon in DAEMONS {
+        let sessions = sections(daemon);
+        assert_eq!(sessions.len(), 4, "{daemon}");
+        for (number, messages) in sessions.iter().enumerate() {
+            let (mut learnt, mut passed_on) = (0, 0);
+            for offers in 0..16 {
+                let before = [6, 0, 6, 2, 27, 1, offers];
+                // The NOTIFICATION in the end would take the routes along.
+                let alive = messages.iter().filter(|message| message[18] != 3);
+                let messages: Vec<u8> = alive.flatten().copied().collect();
+                let reached = speaker::session::run(&[&before[..], &messages].concat());
+                assert_eq!(reached.sessions, 3, "{daemon}, session {number}");
+                learnt = reached.learnt.max(learnt);
+                passed_on = reached.passed_on.max(passed_on);
+            }
+            let name = format!("{daemon}, session {number}: {learnt}, {passed_on}");
+            // The third had AS numbers of two octets, which both sides here do not fall back to.
+            assert!(number == 2 || (learnt > 0 && passed_on > 0), "{name}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! Every message remembers where its next hop is, so that one encoding can serve peers on different links.
 
 use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::attrs::{NextHop, PathAttributes, Tlv, attr_type, flag, put_header};
 use crate::family::Family;
@@ -103,6 +104,29 @@ pub fn encode_reach(
         _ => multiprotocol(family, &attributes, next_hop),
     };
     template.fill(family, nlri, ctx, out)
+}
+
+/// Whether a message has room for these attributes and any one prefix of the family. The next hop must be of a kind that
+/// the peer reads.
+pub fn has_room(
+    family: Family,
+    attrs: &PathAttributes,
+    next_hop: &NextHop,
+    ctx: &EncodeContext,
+) -> bool {
+    /// More than the header, MP_REACH_NLRI or NEXT_HOP and a prefix take.
+    const REST: usize = 128;
+    // AS4_PATH and AS4_AGGREGATOR repeat what is there.
+    let times = if ctx.four_octet_as { 1 } else { 2 };
+    if times * attrs.as_bytes().len() + REST <= ctx.max_len {
+        return true;
+    }
+    let longest = match family {
+        Family::Ipv4Unicast => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Family::Ipv6Unicast => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let longest = [Nlri::new(longest.into())];
+    encode_reach(family, attrs, next_hop, &longest, ctx, &mut Vec::new()).is_ok()
 }
 
 /// Appends to `out` the messages that withdraw `nlri`. Prefixes of another family are left out.

@@ -50,6 +50,7 @@ pub use attrs::{
 pub use capability::{Capability, capability_code};
 pub use encode::{
     EncodeContext, EncodeError, EncodedUpdate, encode_end_of_rib, encode_reach, encode_unreach,
+    has_room,
 };
 pub use family::Family;
 pub use frame::{

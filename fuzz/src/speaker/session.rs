@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
-use bgp_core::fsm::{ConnId, Initiator, Input, Output as Said, Peer, PeerSettings};
+use bgp_core::fsm::{AddPath, ConnId, Initiator, Input, Output as Said, Peer, PeerSettings};
 use bgp_core::negotiation::Negotiated;
 use bgp_core::policy::{Builtin, Chain};
 use bgp_core::rib::{
@@ -31,11 +31,26 @@ pub(super) const LOCAL_AS: u32 = 65000;
 /// Two external peers and an internal one.
 pub(super) const ASNS: [u32; PEERS] = [65001, 65002, LOCAL_AS];
 pub(super) const TABLE: TableId = TableId(0);
+pub(super) const ADD_PATH: AddPath = AddPath {
+    send: true,
+    receive: true,
+};
 /// Bounds the time of one input.
 const MAX_STEPS: usize = 400;
 
-/// Runs one input; says whether a session came up.
-pub fn run(input: &[u8]) -> bool {
+/// How far an input got.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Reached {
+    /// Sessions that came up.
+    pub sessions: u64,
+    /// Routes that peers announced, and that were not refused.
+    pub learnt: usize,
+    /// Routes that peers were sent and did not have.
+    pub passed_on: usize,
+}
+
+/// Runs one input.
+pub fn run(input: &[u8]) -> Reached {
     let mut world = World::new();
     let mut u = Octets::new(input);
     for _ in 0..MAX_STEPS {
@@ -45,9 +60,9 @@ pub fn run(input: &[u8]) -> bool {
         world.step(&mut u);
         world.check();
     }
-    let sessions = world.sessions;
+    let reached = world.reached;
     world.finish();
-    sessions > 0
+    reached
 }
 
 /// An established session.
@@ -89,7 +104,7 @@ pub(super) struct World {
     pub(super) locals: BTreeSet<IpNet>,
     pub(super) fib: BTreeSet<IpNet>,
     pub(super) tracked: BTreeSet<NextHop>,
-    pub(super) sessions: u64,
+    pub(super) reached: Reached,
 }
 
 pub(super) fn settings(index: usize) -> PeerSettings {
@@ -97,10 +112,13 @@ pub(super) fn settings(index: usize) -> PeerSettings {
     PeerSettings::new(LOCAL_AS, ASNS[index], Ipv4Addr::new(10, 0, 0, 1), families)
 }
 
-/// The other end of the session.
+/// The other end of the session, which agrees to whatever we offer.
 pub(super) fn mirrored(index: usize) -> PeerSettings {
     let id = Ipv4Addr::new(10, 0, 1, index as u8);
-    PeerSettings::new(ASNS[index], LOCAL_AS, id, Family::ALL.to_vec())
+    let mut settings = PeerSettings::new(ASNS[index], LOCAL_AS, id, Family::ALL.to_vec());
+    settings.add_path = Family::ALL.map(|_| ADD_PATH);
+    settings.extended_next_hop = true;
+    settings
 }
 
 pub(super) fn address(index: usize) -> SocketAddr {
@@ -151,7 +169,7 @@ impl World {
             locals: BTreeSet::new(),
             fib: BTreeSet::new(),
             tracked: BTreeSet::new(),
-            sessions: 0,
+            reached: Reached::default(),
         }
     }
 
@@ -216,8 +234,8 @@ impl World {
     }
 
     fn established(&mut self, index: usize, conn: ConnId, negotiated: Box<Negotiated>) {
-        self.sessions += 1;
-        let session = SessionId(self.sessions);
+        self.reached.sessions += 1;
+        let session = SessionId(self.reached.sessions);
         let up = PeerUp {
             session,
             name: format!("p{index}").into(),
@@ -327,13 +345,14 @@ impl World {
             for nlri in &update.withdrawn {
                 up.tells.remove(&(update.family, *nlri));
             }
-            // RFC 9774: with an AS_SET from outside it is a withdrawal.
+            // RFC 9774: with an AS_SET it is a withdrawal, whoever sends it.
             let attributes = update.attributes.as_ref();
-            let refused = attributes.is_some_and(|(a, _)| up.negotiated.ebgp && a.hot().has_as_set);
+            let refused = attributes.is_some_and(|(a, _)| a.hot().has_as_set);
             for nlri in &update.announced {
                 if refused {
                     up.tells.remove(&(update.family, *nlri));
                 } else {
+                    self.reached.learnt += 1;
                     up.tells.insert((update.family, *nlri), false);
                 }
             }
@@ -379,7 +398,9 @@ impl World {
                         families: Family::ALL.map(|family| agreed.families.contains(&family)),
                         extended_next_hop: agreed.extended_next_hop,
                     };
+                    let before = up.told.len();
                     receive(&mut up.told, &bytes, agreed.max_send, &ctx);
+                    self.reached.passed_on += up.told.len().saturating_sub(before);
                 }
                 Output::Fib(change) => {
                     if change.next_hops.is_empty() {

@@ -12,7 +12,9 @@ use bgp_wire::{
     encode_keepalive, encode_reach, encode_unreach,
 };
 
-use super::session::{ASNS, TABLE, World, address, key, mirrored, next_hop, prefix, settings};
+use super::session::{
+    ADD_PATH, ASNS, TABLE, World, address, key, mirrored, next_hop, prefix, settings,
+};
 use crate::wire::{Octets, recipe};
 
 /// A message of this type.
@@ -23,7 +25,7 @@ fn message(kind: MessageType, body: &[u8]) -> Vec<u8> {
 
 impl World {
     pub(super) fn step(&mut self, u: &mut Octets<'_>) {
-        let choice = u.below(28);
+        let choice = u.below(29);
         let index = usize::from(u.octet()) % self.sides.len();
         match choice {
             0 => self.input(index, Input::ManualStart),
@@ -70,6 +72,7 @@ impl World {
             24 => self.originate(u.octet(), u.flag()),
             25 => self.policies(index, u.octet()),
             26 => self.change_settings(index, u),
+            27 => self.captured(index, u),
             _ => self.on_conn(index, u, |conn, u| match u.below(4) {
                 0 => Input::Notification {
                     conn,
@@ -178,6 +181,37 @@ impl World {
         self.permit(index, 256);
     }
 
+    /// A session as somebody else recorded it: settings that offer what the next octet says, a connection, then all
+    /// messages that follow, each with its marker, and what the session waits for. Next hops resolve as they come, or
+    /// not.
+    fn captured(&mut self, index: usize, u: &mut Octets<'_>) {
+        let offers = u.octet();
+        let mut new = settings(index);
+        if offers & 1 != 0 {
+            new.add_path = Family::ALL.map(|_| ADD_PATH);
+        }
+        new.extended_next_hop = offers & 2 != 0;
+        if offers & 4 != 0 {
+            new.local_as = ASNS[index];
+        }
+        let message = String::new();
+        self.input(index, Input::ManualStop { message });
+        self.input(index, Input::SettingsChanged(Box::new(new)));
+        self.input(index, Input::ManualStart);
+        self.accept(index);
+        while let Some(message) = u.message() {
+            self.bytes(index, 0, message);
+            if message[18] == MessageType::Open.code() {
+                self.bytes(index, 0, &keepalive());
+                self.permit(index, 1 << 16);
+            }
+            if offers & 8 == 0 {
+                self.resolve(&mut Octets::new(&[0x80, 1]));
+            }
+            self.check();
+        }
+    }
+
     fn announce(&mut self, index: usize, u: &mut Octets<'_>) {
         let Some(up) = &self.sides[index].up else {
             return;
@@ -235,14 +269,18 @@ impl World {
 
     fn resolve(&mut self, u: &mut Octets<'_>) {
         let (which, shape) = (u.octet(), u.octet());
-        let hops = Family::ALL.map(|family| next_hop(family, which));
+        let hops = match which & 0x80 {
+            0 => Family::ALL.map(|family| next_hop(family, which)).to_vec(),
+            _ => self.tracked.iter().copied().collect(),
+        };
         let state = match shape % 4 {
             0 => NextHopState::Unresolved,
             cost => NextHopState::Resolved {
                 igp_cost: cost.into(),
             },
         };
-        self.rib(Event::NextHops(hops.map(|hop| (hop, state)).to_vec()));
+        let hops = hops.into_iter().map(|hop| (hop, state));
+        self.rib(Event::NextHops(hops.collect()));
     }
 
     fn originate(&mut self, n: u8, on: bool) {

@@ -48,6 +48,14 @@ impl<'a> Octets<'a> {
         head
     }
 
+    /// The BGP message that comes next, if there is a marker and as many octets as its length says.
+    pub fn message(&mut self) -> Option<&'a [u8]> {
+        let header = self.rest.first_chunk::<19>()?;
+        let len = usize::from(u16::from_be_bytes([header[16], header[17]]));
+        let whole = header[..16] == [0xff; 16] && (19..=self.rest.len()).contains(&len);
+        whole.then(|| self.slice(len))
+    }
+
     /// What is left.
     pub fn rest(self) -> &'a [u8] {
         self.rest

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use super::add_path::Ranking;
 use super::best::{Ineligible, Verdict};
-use super::groups::{Leaving, Outlet};
+use super::groups::{Arrival, Leaving, Outlet};
 use super::ids::{AttrId, NextHopId, PeerId, PrefixId};
 use super::nexthops::NextHopState;
 use super::table::{Entry, Path, PathFlags};
@@ -138,6 +138,11 @@ pub enum NotSent {
     IbgpToIbgp,
     /// The peer's role forbids it: ONLY_TO_CUSTOMER (RFC 9234 §5).
     Role,
+    /// This next hop is to be kept, and the peer does not take its kind for these routes (RFC 8950).
+    NextHop(NextHop),
+    /// With its attributes it does not fit a message of this many octets, the most that the peer takes (RFC 4271 §9.2,
+    /// RFC 8654 §4).
+    TooLong(usize),
     /// It is sent a default route of ours instead.
     OwnDefault,
     /// This aggregate is sent in its place.
@@ -195,6 +200,15 @@ impl fmt::Display for NotSent {
             }
             NotSent::IbgpToIbgp => f.write_str("learned over iBGP, and so is not told over iBGP"),
             NotSent::Role => f.write_str("ONLY_TO_CUSTOMER and the peer's role (RFC 9234)"),
+            NotSent::NextHop(next_hop) => write!(
+                f,
+                "next hop {next_hop} is kept, and the peer takes none of its kind for this family \
+                 (extendedNextHop on both sides, or another nextHop)"
+            ),
+            NotSent::TooLong(most) => write!(
+                f,
+                "its attributes do not fit the {most} octets of a message that the peer takes"
+            ),
             NotSent::Suppressed(by) => write!(f, "suppressed by aggregate {by} (summaryOnly)"),
             NotSent::OwnDefault => f.write_str("defaultOriginate: our own is sent instead"),
             NotSent::NoOutlet => {
@@ -364,7 +378,9 @@ impl Rib {
             prefix: entry.prefix,
             route: self.route_view(state, path, path.attrs),
             source: path.peer,
-            from_non_client: peer.is_some_and(|p| !p.up.ebgp() && !p.up.relation.reflector_client),
+            kind: path.flags.source(),
+            from: Arrival::peer(peer),
+            cluster_id: self.config.cluster_id,
         }
     }
 

@@ -1,12 +1,12 @@
 //! From the best path to what a group announces: export policy, attribute transform, one encoding for all members.
 
-use bgp_wire::{EncodedUpdate, Family, NextHop, Nlri, PathAttributes};
+use bgp_wire::{EncodedUpdate, Nlri};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use ipnet::IpNet;
-use roadbed_api::kinds::NextHopChange;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 
+use super::leaving::{Arrival, Hop, beyond_its_link};
 use super::offer::{self, Route};
 use super::path_ids::Naming;
 use super::ring::Audience;
@@ -16,9 +16,7 @@ use crate::rib::attrs::AttrTable;
 use crate::rib::ids::{AttrId, NextHopId, NlriId, PeerId, PrefixId};
 use crate::rib::nexthops::NextHopTable;
 use crate::rib::peers::Peers;
-use crate::rib::relation::{self, NextHopMode};
 use crate::rib::table::{Entry, Path, Table};
-use crate::rib::update::DEFAULT_LOCAL_PREF;
 use crate::rib::{OutMessage, Rib, TableIndex};
 
 /// What the export of a path depends on beside its group and prefix.
@@ -26,20 +24,11 @@ use crate::rib::{OutMessage, Rib, TableIndex};
 struct ExportInput {
     attrs: AttrId,
     source: RouteSource,
-    from: From,
+    from: Arrival,
     /// The peer, where the group's policy asks for peers.
     peer: PeerId,
     /// The peers asked for this route: no policy is in the way.
     asked_for: bool,
-}
-
-/// Where a path comes from, as far as iBGP's rules care.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum From {
-    /// Ourselves, or an external peer.
-    Outside,
-    /// An internal peer: whether it is a client of ours, and its BGP Identifier.
-    Inside { client: bool, bgp_id: Ipv4Addr },
 }
 
 /// What a round remembers of one input.
@@ -228,13 +217,7 @@ impl Exporter<'_> {
         ExportInput {
             attrs: path.attrs,
             source: path.flags.source(),
-            from: match peer {
-                Some(peer) if !peer.up.ebgp() => From::Inside {
-                    client: peer.up.relation.reflector_client,
-                    bgp_id: peer.up.bgp_id,
-                },
-                _ => From::Outside,
-            },
+            from: Arrival::peer(peer),
             peer: if declared { path.peer } else { PeerId::LOCAL },
             asked_for: path.is_on_demand(),
         }
@@ -247,9 +230,7 @@ impl Exporter<'_> {
             .then(|| chain.attribute_part(&self.view(input)));
         let passes = verdict.is_some() || input.asked_for || chain.export(input.source).is_ok();
         let plain = if passes && self.may_go(input) {
-            let set = self.attrs.get(input.attrs);
-            let (attributes, next_hop) = (set.attributes.clone(), set.next_hop);
-            self.send_as(input, &attributes, next_hop, &Changed::default())
+            self.send_as(input, &Changed::default())
         } else {
             AttrId::NONE
         };
@@ -288,9 +269,7 @@ impl Exporter<'_> {
             .key
             .export
             .apply(&finished.changes, &self.view(input));
-        let set = self.attrs.get(input.attrs);
-        let (attributes, next_hop) = (set.attributes.clone(), set.next_hop);
-        let attrs = self.send_as(input, &attributes, next_hop, &changed);
+        let attrs = self.send_as(input, &changed);
         if attrs != AttrId::NONE {
             judged.changed.push((finished.changes, attrs));
         }
@@ -310,67 +289,29 @@ impl Exporter<'_> {
         }
     }
 
-    /// What no policy can allow: well-known communities (RFC 1997), and what one internal peer said told to another
-    /// (RFC 4271 §9.2) unless one of the two is a client of ours (RFC 4456 §6).
+    /// What no policy can allow.
     fn may_go(&self, input: ExportInput) -> bool {
-        let key = &self.group.key;
         let hot = self.attrs.get(input.attrs).attributes.hot();
-        let reflected = match input.from {
-            From::Inside { client, .. } if !key.ebgp => client || key.outbound.reflector_client,
-            _ => true,
-        };
-        reflected && !hot.no_advertise && !(key.ebgp && (hot.no_export || hot.no_export_subconfed))
+        self.group.key.may_go(hot, input.from).is_ok()
     }
 
-    /// RFC 4271 §5: what changes in the attributes on the way to an external or internal peer, after policy.
-    fn send_as(
-        &mut self,
-        input: ExportInput,
-        attributes: &PathAttributes,
-        next_hop: NextHopId,
-        changed: &Changed,
-    ) -> AttrId {
+    /// The set that goes out, with one reference; [`AttrId::NONE`] when it cannot.
+    fn send_as(&mut self, input: ExportInput, changed: &Changed) -> AttrId {
         let key = &self.group.key;
-        let learned = input.source == RouteSource::Learned;
-        let foreign = learned && attributes.hot().as_path_len > 0;
-        let attributes = changed.attributes.as_ref().unwrap_or(attributes);
-        let mut editor = attributes.edit();
-        editor.drop_unknown_nontransitive();
-        editor.mark_unknown_partial();
-        if key.ebgp {
-            key.outbound.leave_as(attributes, key.local_as, &mut editor);
-            editor.set_local_pref(None);
-            // A neighbouring AS's MED is for us alone (§5.1.4). What our AS or a policy says is for this neighbour.
-            if foreign && !changed.sets_med {
-                editor.set_med(None);
-            }
-            editor.set_originator_id(None);
-            editor.remove(bgp_wire::attr_type::CLUSTER_LIST);
-            if !key.outbound.otc(attributes, key.local_as, &mut editor) {
-                return AttrId::NONE;
-            }
-        } else {
-            if attributes.hot().local_pref.is_none() {
-                editor.set_local_pref(Some(DEFAULT_LOCAL_PREF));
-            }
-            if let From::Inside { bgp_id, .. } = input.from {
-                relation::reflect(attributes, bgp_id, self.cluster_id, &mut editor);
-            }
-        }
-        key.outbound.drain(key.ebgp, &mut editor);
-        let inside = matches!(input.from, From::Inside { .. });
-        let own = match (changed.next_hop, key.outbound.next_hop) {
-            (Some(NextHopChange::Own), _) => true,
-            (Some(NextHopChange::Keep), _) | (_, NextHopMode::Keep) => !learned,
-            (_, NextHopMode::Own) => !inside || key.ebgp,
-            (_, NextHopMode::Auto) => key.ebgp || !learned,
+        let view = self.view(input);
+        let leaves = key.send_as(&view, input.source, input.from, changed, self.cluster_id);
+        let Ok((attributes, hop)) = leaves else {
+            return AttrId::NONE;
         };
-        let named = match changed.next_hop {
-            Some(NextHopChange::Address(address)) => self.named(address),
+        let named = match hop {
+            Hop::Named(next_hop) => Some(self.next_hops.intern_untracked(next_hop)),
             _ => None,
         };
-        let next_hop = named.unwrap_or(if own { NextHopId::SELF } else { next_hop });
-        let (id, new) = self.attrs.intern(&editor.build(), next_hop);
+        let next_hop = match hop {
+            Hop::Received(_) => self.attrs.get(input.attrs).next_hop,
+            _ => named.unwrap_or(NextHopId::SELF),
+        };
+        let (id, new) = self.attrs.intern(&attributes, next_hop);
         if new && next_hop != NextHopId::SELF {
             self.next_hops.retain(next_hop);
         }
@@ -379,24 +320,6 @@ impl Exporter<'_> {
             let _ = self.next_hops.release(named);
         }
         id
-    }
-
-    /// An address that a policy names, one reference added; one of the other family is not for these routes.
-    fn named(&mut self, address: IpAddr) -> Option<NextHopId> {
-        let next_hop = match (address, self.group.key.table.1) {
-            (IpAddr::V4(v4), Family::Ipv4Unicast) => NextHop::V4(v4),
-            // For IPv4 routes only where the peer takes it (RFC 8950).
-            (IpAddr::V6(global), family)
-                if family == Family::Ipv6Unicast || self.group.key.encode.extended_next_hop =>
-            {
-                NextHop::V6 {
-                    global,
-                    link_local: None,
-                }
-            }
-            _ => return None,
-        };
-        Some(self.next_hops.intern_untracked(next_hop))
     }
 }
 
@@ -474,8 +397,8 @@ impl Group {
         encoded.into_iter().map(|e| out_message(e, false)).collect()
     }
 
-    /// UPDATEs that announce `nlri`; withdraws of them when the attributes do not fit into a message, so that nobody
-    /// keeps what is no longer true.
+    /// UPDATEs that announce `nlri`. What cannot be encoded is not announced in the first place ([`super::leaving`]); if it were,
+    /// withdraws see to it that nobody keeps what is no longer true.
     pub(super) fn encode_reach(
         &self,
         attrs: AttrId,
@@ -488,7 +411,7 @@ impl Group {
             .then(|| next_hops.next_hop(set.next_hop))
             .and_then(beyond_its_link);
         let own = learned.is_none();
-        let next_hop = learned.unwrap_or_else(|| self.placeholder());
+        let next_hop = learned.unwrap_or_else(|| self.key.placeholder());
         let mut encoded = Vec::new();
         let family = self.key.table.1;
         match bgp_wire::encode_reach(
@@ -502,32 +425,6 @@ impl Group {
             Ok(()) => encoded.into_iter().map(|e| out_message(e, own)).collect(),
             Err(_) => self.encode_unreach(nlri),
         }
-    }
-
-    /// Stands where each session puts its own address.
-    fn placeholder(&self) -> NextHop {
-        match (self.key.table.1, self.key.next_hop_len) {
-            (Family::Ipv4Unicast, 4) => NextHop::V4(Ipv4Addr::UNSPECIFIED),
-            (_, len) => NextHop::V6 {
-                global: Ipv6Addr::UNSPECIFIED,
-                link_local: (len == 32).then_some(Ipv6Addr::UNSPECIFIED),
-            },
-        }
-    }
-}
-
-/// A learned next hop as it is passed on: a link-local address means nothing beyond its link (RFC 2545 §3). `None` when
-/// that was all it had.
-fn beyond_its_link(next_hop: NextHop) -> Option<NextHop> {
-    match next_hop {
-        NextHop::V4(_) => Some(next_hop),
-        NextHop::V6 { global, .. } if global.is_unspecified() || global.is_unicast_link_local() => {
-            None
-        }
-        NextHop::V6 { global, .. } => Some(NextHop::V6 {
-            global,
-            link_local: None,
-        }),
     }
 }
 

@@ -12,6 +12,7 @@
 #[cfg(test)]
 mod check;
 mod export;
+mod leaving;
 mod offer;
 mod path_ids;
 mod ring;
@@ -31,6 +32,7 @@ use super::{Output, PeerUp, Rib, TableKey};
 use crate::policy::Chain;
 
 pub(super) use export::Whom;
+pub(super) use leaving::Arrival;
 pub(super) use sent::{Leaving, Outlet};
 
 use path_ids::PathIds;

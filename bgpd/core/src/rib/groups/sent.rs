@@ -1,10 +1,13 @@
 //! What a peer is sent, for those who look in. Reads only.
 
+use std::net::Ipv4Addr;
+
 use ipnet::IpNet;
 
+use super::leaving::Arrival;
 use super::path_ids::{self, PathIds};
 use super::{Group, Groups};
-use crate::policy::{AttributeView, Direction};
+use crate::policy::{AttributeView, Direction, RouteSource};
 use crate::rib::adj_out::NotSent;
 use crate::rib::ids::{AttrId, PeerId, PrefixId};
 use crate::rib::table::Path;
@@ -37,8 +40,9 @@ pub(in crate::rib) struct Leaving<'a> {
     pub(in crate::rib) prefix: IpNet,
     pub(in crate::rib) route: AttributeView<'a>,
     pub(in crate::rib) source: PeerId,
-    /// Learned over iBGP from a peer that is no client of ours (RFC 4456).
-    pub(in crate::rib) from_non_client: bool,
+    pub(in crate::rib) kind: RouteSource,
+    pub(in crate::rib) from: Arrival,
+    pub(in crate::rib) cluster_id: Ipv4Addr,
 }
 
 impl Outlet<'_> {
@@ -69,21 +73,12 @@ impl Outlet<'_> {
 
     /// Why the peer is not sent this path, which its group picks.
     pub(in crate::rib) fn why_not(&self, leaving: &Leaving<'_>) -> NotSent {
-        let (key, hot) = (&self.group.key, leaving.route.attributes.hot());
+        let key = &self.group.key;
         if leaving.source == self.peer {
             return NotSent::Source;
         }
-        if hot.no_advertise {
-            return NotSent::Community("NO_ADVERTISE");
-        }
-        if key.ebgp && hot.no_export {
-            return NotSent::Community("NO_EXPORT");
-        }
-        if key.ebgp && hot.no_export_subconfed {
-            return NotSent::Community("NO_EXPORT_SUBCONFED");
-        }
-        if !key.ebgp && leaving.from_non_client && !key.outbound.reflector_client {
-            return NotSent::IbgpToIbgp;
+        if let Err(why) = key.may_go(leaving.route.attributes.hot(), leaving.from) {
+            return why;
         }
         let chain = &key.export;
         let route = AttributeView {
@@ -96,11 +91,15 @@ impl Outlet<'_> {
             return NotSent::Rejected(reason, chain.decided_by(&finished));
         }
         let changed = chain.apply(&finished.changes, &route);
-        let attributes = changed.attributes.as_ref().unwrap_or(route.attributes);
-        let mut scratch = attributes.edit();
-        match !key.ebgp || key.outbound.otc(attributes, key.local_as, &mut scratch) {
-            true => NotSent::Other,
-            false => NotSent::Role,
+        match key.send_as(
+            &route,
+            leaving.kind,
+            leaving.from,
+            &changed,
+            leaving.cluster_id,
+        ) {
+            Ok(_) => NotSent::Other,
+            Err(why) => why,
         }
     }
 }

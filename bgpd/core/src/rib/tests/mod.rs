@@ -1,6 +1,7 @@
 //! A RIB with decoded views of what it sent: scenarios, and the property that group output equals per-peer output.
 
 mod add_path;
+mod leaving;
 mod looking;
 mod monitor;
 mod multipath;
@@ -13,8 +14,8 @@ mod simulation;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bgp_wire::{
-    AttributeEditor, DecodeContext, EncodeContext, Family, MAX_MESSAGE_LEN, NextHop, Nlri, Origin,
-    PathAttributes, decode_update, frame,
+    AttributeEditor, DecodeContext, EncodeContext, Family, MAX_EXTENDED_MESSAGE_LEN,
+    MAX_MESSAGE_LEN, NextHop, Nlri, Origin, PathAttributes, decode_update, frame,
 };
 use ipnet::IpNet;
 
@@ -172,7 +173,7 @@ impl Bench {
         if let Some((at, len)) = message.next_hop_at {
             bytes[at..at + len].fill(7);
         }
-        let found = frame(&bytes, MAX_MESSAGE_LEN).unwrap().unwrap();
+        let found = frame(&bytes, MAX_EXTENDED_MESSAGE_LEN).unwrap().unwrap();
         assert_eq!(found.len, bytes.len());
         let update = decode_update(found.body, &context);
         assert_eq!(update.faults.len(), 0, "{:?}", update.faults);
