@@ -5,11 +5,15 @@ use roadbed_tests::frr::Frr;
 use roadbed_tests::kernel::routes;
 use roadbed_tests::wait::eventually;
 
+use serde_json::json;
+
 use crate::fixture::{Pair, SOON, peer};
+use crate::three::{Three, frr, frr_has, frr_lacks, ours as ours_in_three, soon};
 
 const V4: (&str, &str) = ("10.1.0.0/24", "via fd00:99::2 dev eth0");
 const OURS: &str = "10.2.0.0/24";
 
+/// Our peer with IPv6 next hops.
 fn ours() -> String {
     peer("other", "fd00:99::2", "extendedNextHop = true")
 }
@@ -22,22 +26,23 @@ fn without_ipv4() -> Pair {
     pair
 }
 
+const BIRD: &str = "log stderr all;
+    router id 10.99.0.2;
+    protocol device { scan time 1; }
+    protocol kernel { ipv4 { import none; export where source = RTS_BGP; }; }
+    protocol static { ipv4; route 10.1.0.0/24 blackhole; }
+    protocol bgp rb {
+        local fd00:99::2 as 65002;
+        neighbor fd00:99::1 as 65001;
+        passive yes; hold time 9; connect delay time 1; connect retry time 1; error wait time 1, 2;
+        ipv4 { import all; export where source = RTS_STATIC; extended next hop on; };
+        ipv6 { import all; export where source = RTS_STATIC; };
+    }";
+
 #[test]
 fn both_ways_with_bird() {
     let pair = without_ipv4();
-    let config = "log stderr all;
-        router id 10.99.0.2;
-        protocol device { scan time 1; }
-        protocol kernel { ipv4 { import none; export where source = RTS_BGP; }; }
-        protocol static { ipv4; route 10.1.0.0/24 blackhole; }
-        protocol bgp rb {
-            local fd00:99::2 as 65002;
-            neighbor fd00:99::1 as 65001;
-            passive yes; hold time 9; connect delay time 1; connect retry time 1; error wait time 1, 2;
-            ipv4 { import all; export where source = RTS_STATIC; extended next hop on; };
-            ipv6 { import all; export where source = RTS_STATIC; };
-        }";
-    let bird = Bird::start(&pair.peer, pair.dir(), config).unwrap();
+    let bird = Bird::start(&pair.peer, pair.dir(), BIRD).unwrap();
     let speaker = pair.speaker(&ours());
     pair.kernel_has(&[V4]);
     eventually(SOON, "BIRD has our network", || {
@@ -90,5 +95,32 @@ router bgp 65002
         let right = found.get(OURS).is_some_and(|via| via.ends_with("dev eth0"));
         right.then_some(()).ok_or(format!("{found:?}"))
     });
+    assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
+/// What came from BIRD by way of IPv6 goes on to an internal FRR that takes IPv4 next hops alone: with ours, and not at all
+/// where the received one is to be kept.
+#[test]
+fn to_a_peer_that_takes_none() {
+    let three = Three::new();
+    let _bird = three.left_bird(BIRD);
+    let frr = three.right_frr(&frr(65001, &[], ""));
+    let peers = |right: &str| ours() + &ours_in_three("right", 65001, right);
+    let speaker = three.speaker(&peers(""));
+    frr_has(
+        &frr,
+        V4.0,
+        &[
+            ("/nexthops/0/ip", json!("10.98.0.1")),
+            ("/aspath/string", json!("65002")),
+            ("/valid", json!(true)),
+        ],
+    );
+    Three::reload(&speaker, &peers("nextHop = \"keep\""));
+    soon("it cannot be said", || frr_lacks(&frr, V4.0));
+    frr_has(&frr, OURS, &[("/nexthops/0/ip", json!("10.98.0.1"))]);
+    Three::reload(&speaker, &peers("nextHop = \"self\""));
+    frr_has(&frr, V4.0, &[("/nexthops/0/ip", json!("10.98.0.1"))]);
+    three.left.kernel_has(&[V4]);
     assert_eq!(speaker.logged(&["session down"]), 0);
 }

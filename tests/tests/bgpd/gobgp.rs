@@ -13,7 +13,7 @@ const V4_MORE: (&str, &str) = ("10.1.1.0/24", "via 10.99.0.2 dev eth0");
 const V6: (&str, &str) = ("fd00:1::/64", "via fd00:99::2 dev eth0");
 
 /// AS 65002 with us as its only neighbour, which dials; `more` are further lines of the neighbour.
-fn gobgp_config(remote: &str, more: &str) -> String {
+pub(crate) fn gobgp_config(remote: &str, more: &str) -> String {
     let family = |name: &str| {
         format!(
             "[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{name}\"\n"
@@ -39,7 +39,7 @@ passive-mode = true
     )
 }
 
-fn announce(gobgp: &Gobgp<'_>, (prefix, via): (&str, &str), more: &str) {
+pub(crate) fn announce(gobgp: &Gobgp<'_>, (prefix, via): (&str, &str), more: &str) {
     let next_hop = via.split(' ').nth(1).unwrap();
     let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
     gobgp
@@ -182,4 +182,37 @@ action = "accept"
             && attribute(&found, 32)["value"][0]["LocalData2"] == 9;
         right.then_some(()).ok_or(found.to_string())
     });
+}
+
+/// What must not be used: AS_SET (RFC 9774), AS 0 (RFC 7607), our own AS.
+#[test]
+fn paths_that_are_not_used() {
+    let pair = Pair::new();
+    let gobgp = Gobgp::start(&pair.peer, pair.dir(), &gobgp_config("10.99.0.1", "")).unwrap();
+    let via = V4.1;
+    for (prefix, path) in [
+        ("10.1.0.0/24", "3356"),
+        ("10.1.1.0/24", "3356,{64600,64601}"),
+        ("10.1.2.0/24", "0,3356"),
+        ("10.1.3.0/24", "3356,65001"),
+    ] {
+        announce(&gobgp, (prefix, via), &format!("aspath {path}"));
+    }
+    let speaker = pair.speaker(&peer("gobgp", "10.99.0.2", ""));
+    pair.kernel_has(&[V4]);
+    throughout(Duration::from_secs(1), "the others stay out", || {
+        pair.kernel_has_now(&[V4])
+    });
+    // It had said all four.
+    gobgp
+        .shows(
+            "neighbor 10.99.0.1 adj-out",
+            &[
+                "65002 3356 {64600,64601}",
+                "65002 0 3356",
+                "65002 3356 65001",
+            ],
+        )
+        .unwrap();
+    assert_eq!(speaker.logged(&["session down"]), 0);
 }

@@ -5,6 +5,7 @@
 )]
 
 mod add_path;
+mod as_sets;
 mod bird;
 mod bmp;
 mod both_dial;

@@ -1,7 +1,9 @@
 //! MULTI_EXIT_DISC between two neighbouring ASes, and from policies.
 
+use roadbed_tests::gobgp::Gobgp;
 use serde_json::json;
 
+use crate::gobgp::{announce, gobgp_config};
 use crate::three::{LEFT, Three, bird, frr, frr_has, ours};
 
 const VIA_LEFT: (&str, &str) = (LEFT, "via 10.99.0.2 dev eth0");
@@ -36,6 +38,29 @@ fn meds_of_different_ases_are_compared_when_asked() {
 fn a_missing_med_is_the_worst_when_asked() {
     let both = "alwaysCompareMed = true\nmissingMedAsWorst = true";
     check("bgp_med = 5;", "unset(bgp_med);", both, VIA_LEFT);
+}
+
+/// GoBGP sends no MED of its own accord, which is the best, or the worst when asked.
+#[test]
+fn a_missing_med_of_gobgp_is_the_best_or_the_worst() {
+    let three = Three::new();
+    let left = Gobgp::start(
+        &three.left.peer,
+        three.left.dir(),
+        &gobgp_config("10.99.0.1", ""),
+    )
+    .unwrap();
+    announce(&left, VIA_LEFT, "origin igp");
+    let _right = three.right_bird(&bird("right", 65003, &[LEFT], "", "bgp_med = 5;"));
+    let peers = ours("left", 65002, "") + &ours("right", 65003, "");
+    let speaker = three.speaker(&peers);
+    three.left.kernel_has(&[VIA_RIGHT]);
+    Three::reload_with(&speaker, "alwaysCompareMed = true", &peers);
+    three.left.kernel_has(&[VIA_LEFT]);
+    let both = "alwaysCompareMed = true\nmissingMedAsWorst = true";
+    Three::reload_with(&speaker, both, &peers);
+    three.left.kernel_has(&[VIA_RIGHT]);
+    assert_eq!(speaker.logged(&["session down"]), 0);
 }
 
 /// The same between a BIRD and an FRR.

@@ -8,6 +8,7 @@ use roadbed_tests::wait::{eventually, throughout};
 use serde_json::json;
 
 use crate::fixture::SOON;
+use crate::script::{OPEN, Script, open};
 use crate::three::{LEFT, Three, bird, bird_has, bird_lacks, frr, frr_has, ours};
 
 const SECOND: &str = "10.1.1.0/24";
@@ -125,5 +126,61 @@ fn frr_and_bird_take_our_hold_time() {
     let timers = bird.cli("show protocols all rb").unwrap();
     let hold = timers.lines().find(|line| line.contains("Hold timer"));
     assert!(hold.is_some_and(|line| line.ends_with("/6")), "{timers}");
+    assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
+/// An OPEN with more capabilities than a one-octet length can count (RFC 9072): BIRD with every family that it has, and all
+/// that can be said of each.
+#[test]
+fn an_open_of_bird_in_the_extended_encoding() {
+    let three = Three::new();
+    let mut tables = String::new();
+    let mut channels = String::new();
+    for (number, (family, net)) in [
+        ("ipv4 multicast", "ipv4"),
+        ("ipv6 multicast", "ipv6"),
+        ("ipv4 mpls", "ipv4"),
+        ("ipv6 mpls", "ipv6"),
+        ("vpn4 mpls", "vpn4"),
+        ("vpn6 mpls", "vpn6"),
+        ("vpn4 multicast", "vpn4"),
+        ("vpn6 multicast", "vpn6"),
+        ("flow4", "flow4"),
+        ("flow6", "flow6"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        writeln!(tables, "{net} table t{number};").unwrap();
+        writeln!(
+            channels,
+            "{family} {{ table t{number}; import none; export none; add paths on; }};"
+        )
+        .unwrap();
+    }
+    let options = "graceful restart on; long lived graceful restart on; advertise hostname on; ipv6 { import none; export none; add paths on; };";
+    let config = tables
+        + &bird(
+            "left",
+            65002,
+            &[LEFT],
+            &format!("{options}\n{channels}"),
+            "",
+        );
+    let bird = three.left_bird(&config);
+    // What it says, before anybody else is asked.
+    let mut first = Script::connect(&three.left.us, "10.99.0.1", "10.99.0.2");
+    first.send(&open(65001, [10, 99, 0, 1]));
+    let body = first.expect(OPEN);
+    assert_eq!(body[9..11], [255, 255], "the mark of RFC 9072 §2");
+    let len = usize::from(u16::from_be_bytes([body[11], body[12]]));
+    assert_eq!(body.len(), 13 + len);
+    assert!(len > 255, "{len}");
+    drop(first);
+
+    let speaker = three.speaker(&ours("left", 65002, ""));
+    three.left.kernel_has(&[(LEFT, "via 10.99.0.2 dev eth0")]);
+    bird_has(&bird, OURS, &["BGP.as_path: 65001\n"]);
+    assert_eq!(speaker.logged(&["session established"]), 1);
     assert_eq!(speaker.logged(&["session down"]), 0);
 }

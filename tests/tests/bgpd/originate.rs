@@ -59,6 +59,47 @@ fn a_default_route_for_who_is_to_have_one() {
     assert_eq!(speaker.logged(&["session down"]), 0);
 }
 
+/// IPv6, over sessions of IPv4.
+#[test]
+fn a_default_route_of_ipv6() {
+    const DEFAULT: &str = "::/0";
+    let three = Three::new();
+    let left = bird("left", 65002, &[], "", "").replace(
+        "ipv4 { import all;",
+        "ipv6 { import all; export none; }; ipv4 { import all;",
+    );
+    let left = three.left_bird(&left);
+    let activate = " address-family ipv6 unicast\n  neighbor 10.98.0.1 activate\n";
+    let right = three.right_frr(&(frr(65003, &[], "") + activate));
+    let peers = |left: &str, right: &str| {
+        let both = "[\"ipv4-unicast\", \"ipv6-unicast\"]";
+        let all = ours("left", 65002, left) + &ours("right", 65003, right);
+        all.replace("[\"ipv4-unicast\"]", both)
+    };
+    let with = "exportPolicies = [\"reject-all\"]\ndefaultOriginate.ipv6-unicast = \"always\"";
+    let speaker = three.speaker(&peers(with, ""));
+    bird_has(
+        &left,
+        DEFAULT,
+        &["BGP.as_path: 65001\n", "BGP.next_hop: fd00:99::1"],
+    );
+    frr_has(&right, "10.2.0.0/24", &[("/valid", json!(true))]);
+    throughout(Duration::from_secs(1), "the other one has none", || {
+        frr_lacks(&right, DEFAULT)
+    });
+    Three::reload(&speaker, &peers("", with));
+    frr_has(
+        &right,
+        DEFAULT,
+        &[("/aspath/string", json!("65001")), ("/valid", json!(true))],
+    );
+    crate::three::soon("not any more", || bird_lacks(&left, DEFAULT));
+    frr_lacks(&right, "0.0.0.0/0").unwrap();
+    Three::reload(&speaker, &peers("", ""));
+    crate::three::soon("nobody asks for one", || frr_lacks(&right, DEFAULT));
+    assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
 #[test]
 fn an_aggregate_in_place_of_what_is_inside() {
     let three = Three::new();

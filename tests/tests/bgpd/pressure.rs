@@ -184,10 +184,10 @@ fn announced(body: &[u8]) -> u32 {
     u32::try_from(nlri / 4).unwrap()
 }
 
-/// One peer sends a large table, another is sent it, and a third has nothing to say and the shortest Hold Time.
+/// One peer sends a large table again and again, each time with other attributes, for twice the shortest Hold Time;
+/// another is sent it, and a third has nothing to say and that Hold Time.
 #[test]
 fn a_large_table_ends_no_session() {
-    const A_ROW: u32 = 10;
     let pair = Pair::new();
     let mut peers = peer("source", SOURCE, "passive = true");
     for (name, address, more) in [
@@ -201,17 +201,8 @@ fn a_large_table_ends_no_session() {
     }
     let text = config(&peers, "") + "installRoutes = false\n";
     let mut speaker = Bgpd::start(&pair.us, pair.dir(), &text).unwrap();
-    let table: Vec<u8> = (0..load() / A_ROW)
-        .flat_map(|row| {
-            let med = [&[0x80, 4, 4][..], &row.to_be_bytes()].concat();
-            let attributes = [mandatory([10, 99, 0, 2]), vec![med]].concat();
-            let prefixes = (0..A_ROW).map(|i| {
-                let n = (row * A_ROW + i).to_be_bytes();
-                [20 + n[1], n[2], n[3]]
-            });
-            update(&attributes, &nlri(prefixes))
-        })
-        .collect();
+    let tables = [table(0), table(1)];
+    let hold = Duration::from_secs(HOLD_S.into());
     let mut short = open(65002, [10, 99, 1, 1]);
     short[22..24].copy_from_slice(&HOLD_S.to_be_bytes());
     let mut quiet = Script::connect(&pair.peer, STUCK, US);
@@ -221,6 +212,7 @@ fn a_large_table_ends_no_session() {
     let mut source = Script::establish(&pair.peer, SOURCE, US);
     let begun = Instant::now();
     let (done, through) = std::sync::mpsc::channel::<()>();
+    let (next, asked) = std::sync::mpsc::channel::<usize>();
     std::thread::scope(|scope| {
         let stays = scope.spawn(move || {
             let mut longest = Duration::ZERO;
@@ -233,19 +225,26 @@ fn a_large_table_ends_no_session() {
             (quiet, longest)
         });
         let sends = scope.spawn(move || {
-            source.send(&table);
+            for round in asked {
+                source.send(&tables[round % 2]);
+            }
             source
         });
-        let mut got = 0;
-        while got < load() {
-            sink.send(&message(KEEPALIVE, &[]));
-            got += announced(&sink.expect(UPDATE));
+        let (mut got, mut rounds) = (0, 0);
+        while begun.elapsed() < 2 * hold {
+            next.send(rounds).unwrap();
+            rounds += 1;
+            while got < u64::from(load()) * rounds as u64 {
+                sink.send(&message(KEEPALIVE, &[]));
+                got += u64::from(announced(&sink.expect(UPDATE)));
+            }
         }
         let took = begun.elapsed();
+        drop(next);
         let _source = sends.join().unwrap();
         drop(done);
         let (_quiet, longest) = stays.join().unwrap();
-        println!("{got} prefixes in {took:?}; longest silence of the speaker: {longest:?}");
+        println!("{rounds} tables, {got} prefixes, in {took:?}; longest silence: {longest:?}");
         let slices = speaker.log();
         let slice = slices.lines().rfind(|line| line.contains("longest slice"));
         println!(
@@ -253,8 +252,24 @@ fn a_large_table_ends_no_session() {
             resident_kib(&mut speaker),
             slice.unwrap_or("")
         );
-        let hold = Duration::from_secs(HOLD_S.into());
         assert!(longest < hold, "no word of the speaker for {longest:?}");
         assert_eq!(speaker.logged(&["session down"]), 0);
     });
+}
+
+/// UPDATEs of [`load`] prefixes, ten of which share their attributes; other ones in each round.
+fn table(round: u32) -> Vec<u8> {
+    const A_ROW: u32 = 10;
+    let rows = load() / A_ROW;
+    let row = |row: u32| {
+        // A community, since a neighbour's MED is not passed on.
+        let mark = [&[0xc0, 8, 4][..], &(round * rows + row).to_be_bytes()].concat();
+        let attributes = [mandatory([10, 99, 0, 2]), vec![mark]].concat();
+        let prefixes = (0..A_ROW).map(|i| {
+            let n = (row * A_ROW + i).to_be_bytes();
+            [20 + n[1], n[2], n[3]]
+        });
+        update(&attributes, &nlri(prefixes))
+    };
+    (0..rows).flat_map(row).collect()
 }

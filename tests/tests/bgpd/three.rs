@@ -18,7 +18,7 @@ const NETWORKS: &str = "\"10.2.0.0/24\"";
 /// What the left side's router announces, besides what a test makes of it.
 pub(crate) const LEFT: &str = "10.1.0.0/24";
 
-/// A row of three: left 10.99.0.2 – 10.99.0.1, us, 10.98.0.1 – 10.98.0.2 right.
+/// A row of three: left 10.99.0.2 – 10.99.0.1, us, 10.98.0.1 – 10.98.0.2 right; fd00:99:: and fd00:98:: likewise.
 pub(crate) struct Three {
     pub(crate) left: Pair,
     right: Ns,
@@ -28,8 +28,8 @@ impl Three {
     pub(crate) fn new() -> Self {
         let (left, right) = (Pair::new(), Ns::new("right").unwrap());
         Ns::link(
-            (&left.us, "eth1", &["10.98.0.1/24"]),
-            (&right, "eth0", &["10.98.0.2/24"]),
+            (&left.us, "eth1", &["10.98.0.1/24", "fd00:98::1/64"]),
+            (&right, "eth0", &["10.98.0.2/24", "fd00:98::2/64"]),
         )
         .unwrap();
         right
@@ -198,8 +198,9 @@ pub(crate) fn frr_lacks(frr: &Frr, prefix: &str) -> Result<(), String> {
 }
 
 fn frr_path(frr: &Frr, prefix: &str) -> Result<Value, String> {
+    let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
     let text = frr
-        .cli(&format!("show bgp ipv4 unicast {prefix} json"))
+        .cli(&format!("show bgp {family} unicast {prefix} json"))
         .map_err(|e| e.to_string())?;
     let answer: Value = serde_json::from_str(&text).map_err(|e| format!("{e}: {text}"))?;
     Ok(answer["paths"][0].clone())
