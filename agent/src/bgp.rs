@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use roadbed_api::Problems;
-use roadbed_api::agent::{BgpPeer, BmpStationReport, PeerReport};
 use roadbed_api::kinds::DEFAULT_BGP_PORT;
+use roadbed_bgpd::ask::{Asking, Question, answer, questions};
 use roadbed_bgpd::config::{
     Router, aggregates, clashes, contradictions, med_rules, multipath, seed, sessions,
 };
 use roadbed_bgpd::{
-    ImportContext, LocalRoute, Looking, PathView, RouteSource, Speaker, SpeakerConfig,
-    SpeakerOptions, StartError,
+    ImportContext, LocalRoute, RouteSource, Speaker, SpeakerConfig, SpeakerOptions, StartError,
 };
 use roadbed_fib::{FibEvents, FibHandle};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,78 +21,25 @@ use crate::config::AgentConfig;
 use crate::resources::Resources;
 use crate::sync::Known;
 
-/// Questions that may wait.
-const QUEUE: usize = 32;
 /// Pause between attempts to get the listening socket.
 const RETRY: Duration = Duration::from_secs(2);
-
-enum Question {
-    Peers(oneshot::Sender<Vec<BgpPeer>>),
-    Look(oneshot::Sender<Option<Looking>>),
-    Paths(oneshot::Sender<Vec<PathView>>),
-    Stations(oneshot::Sender<Vec<BmpStationReport>>),
-    Identity(oneshot::Sender<Identity>),
-    Stop(oneshot::Sender<()>),
-}
-
-/// Who the speaker is, and what keeps it from starting.
-#[derive(Clone, Debug, Default)]
-pub struct Identity {
-    /// Its options, once it runs.
-    pub options: Option<SpeakerOptions>,
-    /// Why it does not run, or what needs a person's eye.
-    pub problem: Option<String>,
-}
 
 /// Speaks to the task.
 #[derive(Clone)]
 pub struct Bgp {
-    questions: mpsc::Sender<Question>,
+    /// Asks the speaker.
+    pub asking: Asking,
+    stop: mpsc::Sender<oneshot::Sender<()>>,
 }
 
 impl Bgp {
-    async fn ask<T: Default>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> T {
-        let (reply, answer) = oneshot::channel();
-        if self.questions.send(question(reply)).await.is_err() {
-            return T::default();
-        }
-        answer.await.unwrap_or_default()
-    }
-
-    /// Every peer of this node, in short.
-    pub async fn peers(&self) -> Vec<PeerReport> {
-        let peers = self.peers_at_length().await;
-        peers.into_iter().map(|peer| peer.report).collect()
-    }
-
-    /// Every peer of this node.
-    pub async fn peers_at_length(&self) -> Vec<BgpPeer> {
-        self.ask(Question::Peers).await
-    }
-
-    /// Every BMP station of this node.
-    pub async fn stations(&self) -> Vec<BmpStationReport> {
-        self.ask(Question::Stations).await
-    }
-
-    /// Looks into the RIB, once the speaker runs.
-    pub async fn look(&self) -> Option<Looking> {
-        self.ask(Question::Look).await
-    }
-
-    /// Every path of the RIB.
-    pub async fn paths(&self) -> Vec<PathView> {
-        self.ask(Question::Paths).await
-    }
-
-    /// Who the speaker is.
-    pub async fn identity(&self) -> Identity {
-        self.ask(Question::Identity).await
-    }
-
     /// Says goodbye to the peers.
     pub async fn stop(&self) {
-        self.ask(Question::Stop).await
+        let (reply, done) = oneshot::channel();
+        if self.stop.send(reply).await.is_ok() {
+            // It has ended by itself otherwise.
+            done.await.ok();
+        }
     }
 }
 
@@ -115,7 +61,8 @@ pub fn start(
     fib: FibHandle,
     events: FibEvents,
 ) -> Bgp {
-    let (questions, queue) = mpsc::channel(QUEUE);
+    let (asking, questions) = questions();
+    let (stop, stopped) = mpsc::channel(1);
     let task = Task {
         config: config.clone(),
         known,
@@ -124,12 +71,16 @@ pub fn start(
         speaker: None,
         problem: None,
     };
-    tokio::spawn(task.run(queue));
-    Bgp { questions }
+    tokio::spawn(task.run(questions, stopped));
+    Bgp { asking, stop }
 }
 
 impl Task {
-    async fn run(mut self, mut questions: mpsc::Receiver<Question>) {
+    async fn run(
+        mut self,
+        mut questions: mpsc::Receiver<Question>,
+        mut stopped: mpsc::Receiver<oneshot::Sender<()>>,
+    ) {
         let mut known = self.known.clone();
         let mut view = self.blocks.watch();
         let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -138,16 +89,16 @@ impl Task {
         loop {
             tokio::select! {
                 question = questions.recv() => match question {
-                    Some(Question::Stop(reply)) => {
-                        if let Some(speaker) = self.speaker.take() {
-                            speaker.stop("agent stopped").await;
-                        }
-                        reply.send(()).ok();
-                        return;
-                    }
-                    Some(question) => self.answer(question).await,
+                    Some(question) => answer(question, self.speaker.as_ref(), self.problem.as_deref()).await,
                     None => return,
                 },
+                reply = stopped.recv() => {
+                    if let Some(speaker) = self.speaker.take() {
+                        speaker.stop("agent stopped").await;
+                    }
+                    reply.map(|reply| reply.send(()));
+                    return;
+                }
                 changed = known.changed() => {
                     if changed.is_err() {
                         return;
@@ -165,35 +116,6 @@ impl Task {
                     adopted = speaker.finish_adoption().await;
                 },
             }
-        }
-    }
-
-    async fn answer(&mut self, question: Question) {
-        match question {
-            Question::Peers(reply) => {
-                let reports = match &self.speaker {
-                    Some(speaker) => speaker.peers().await,
-                    None => Vec::new(),
-                };
-                drop(reply.send(reports));
-            }
-            Question::Stations(reply) => {
-                let stations = self.speaker.as_ref().map(Speaker::stations);
-                drop(reply.send(stations.unwrap_or_default()));
-            }
-            Question::Look(reply) => drop(reply.send(self.speaker.as_ref().map(Speaker::looking))),
-            Question::Paths(reply) => {
-                let paths = match &self.speaker {
-                    Some(speaker) => speaker.paths(None).await.unwrap_or_default(),
-                    None => Vec::new(),
-                };
-                drop(reply.send(paths));
-            }
-            Question::Identity(reply) => drop(reply.send(Identity {
-                options: self.speaker.as_ref().map(|s| s.options().clone()),
-                problem: self.problem.clone(),
-            })),
-            Question::Stop(reply) => drop(reply.send(()).ok()),
         }
     }
 

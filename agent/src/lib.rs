@@ -29,7 +29,6 @@ pub mod kernel;
 pub mod ledger;
 pub mod ready;
 pub mod resources;
-pub mod run_dir;
 pub mod snapshot;
 pub mod sync;
 pub mod sysctls;

@@ -13,11 +13,11 @@ use roadbed_agent::attach::Attachments;
 use roadbed_agent::blocks::Blocks;
 use roadbed_agent::cni::{self, Conflist};
 use roadbed_agent::config::{AgentConfig, Overrides};
-use roadbed_agent::run_dir::RunDir;
 use roadbed_agent::snapshot::Snapshots;
 use roadbed_agent::sysctls::Sysctls;
 use roadbed_agent::{antispoof, bgp, blocks, host_ends, kernel, ledger, ready, sync, unwire};
 use roadbed_bgpd::program;
+use roadbed_bgpd::run_dir::RunDir;
 use roadbed_fib::{
     Fib, FibHandle, FibOptions, RouteChange, RouteKind, RouteSpec, Source, WORST_METRIC,
 };

@@ -15,6 +15,8 @@
 //! The RIB thread never waits for a task: to sessions it sends what they permitted, to the kernel task what fits. So
 //! the sends that do wait (session → RIB, kernel → RIB) cannot close a circle.
 
+pub mod api;
+pub mod ask;
 mod bmp;
 pub mod config;
 mod kernel;
@@ -23,6 +25,7 @@ mod look;
 pub mod program;
 mod range;
 mod rib_thread;
+pub mod run_dir;
 mod session;
 mod speaker;
 mod transport;

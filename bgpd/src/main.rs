@@ -1,24 +1,31 @@
 //! `roadbed-bgpd`: the speaker alone, from one TOML file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use roadbed_api::names::DEFAULT_RUN_DIR;
+use roadbed_bgpd::api::{self, Standalone};
+use roadbed_bgpd::ask::{answer, questions};
 use roadbed_bgpd::config::{self, ConfigError, Watch};
+use roadbed_bgpd::run_dir::RunDir;
 use roadbed_bgpd::{Speaker, SpeakerOptions, program};
 use roadbed_fib::{Fib, FibOptions, Source};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::task::AbortOnDropHandle;
 
 /// What a file that cannot be used exits with, as wrong arguments do.
 const WRONG_CONFIG: u8 = 2;
+const RESTART: &str =
+    "asNumber, routerId, clusterId and listenPort of [bgp] take effect after a restart";
 
 /// BGP speaker: peers with routers, learns their routes into the kernel (protocol 82), announces its own.
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Examples:\n  roadbed-bgpd --config bgpd.toml --check    is the file right?\n  roadbed-bgpd --config bgpd.toml            run in the foreground\n\nThe file is read again when it changes, and on SIGHUP; only peers whose OPEN must change are reset.\nExit codes: 0 done, 1 failed, 2 the file or an argument is wrong.\nLog level: ROADBED_LOG=debug"
+    after_help = "Examples:\n  roadbed-bgpd --config bgpd.toml --check    is the file right?\n  roadbed-bgpd --config bgpd.toml            run in the foreground\n\nThe file is read again when it changes, and on SIGHUP; only peers whose OPEN must change are reset.\nExit codes: 0 done, 1 failed, 2 the file or an argument is wrong.\nLog level: ROADBED_LOG=debug. State of a running router: roadbedctl status, roadbedctl bgp --help."
 )]
 struct Args {
     /// Configuration file (TOML).
@@ -35,6 +42,10 @@ struct Args {
     /// Read the file again on SIGHUP only.
     #[arg(long)]
     no_watch: bool,
+    /// Directory of the socket that roadbedctl asks, and of its lock; made when it is not there. By default /run/roadbed,
+    /// and when that is somebody else's the router runs without a socket.
+    #[arg(long, env = "ROADBED_RUN_DIR", value_name = "DIR")]
+    run_dir: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -72,14 +83,16 @@ fn start(args: Args, resolved: config::Resolved) -> Result<()> {
 }
 
 async fn run(args: Args, resolved: config::Resolved) -> Result<()> {
+    // Held to the end: its lock keeps others away.
+    let run_dir = run_dir(&args)?;
     let (fib, events) = Fib::start(FibOptions {
         sources: vec![Source::Bgp],
         ..FibOptions::default()
     })
     .await
     .context("cannot reach the kernel's routing tables")?;
-    let mut speaker =
-        Speaker::start(resolved.options.clone(), fib, events).map_err(|refused| refused.0)?;
+    let mut speaker = Speaker::start(resolved.options.clone(), fib.clone(), events)
+        .map_err(|refused| refused.0)?;
     let mut watch = watch(&args);
     speaker.configure(resolved.config).await?;
     speaker.originate(&resolved.local).await?;
@@ -89,22 +102,62 @@ async fn run(args: Args, resolved: config::Resolved) -> Result<()> {
         port = resolved.options.listen_port,
         "speaker started"
     );
+    let (asking, mut questions) = questions();
+    let router = Standalone {
+        node: hostname().into(),
+        started: Instant::now(),
+        asking,
+        fib,
+    };
+    let _served = run_dir.as_ref().map(|dir| serve(dir, router)).transpose()?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut second = tokio::time::interval(Duration::from_secs(1));
     let mut adopted = false;
+    let mut problem = None;
     loop {
         tokio::select! {
+            Some(question) = questions.recv() => {
+                answer(question, Some(&speaker), problem.as_deref()).await;
+            }
             _ = second.tick(), if !adopted => adopted = speaker.finish_adoption().await,
-            _ = hangup.recv() => reload(&args, &mut speaker, "SIGHUP").await?,
-            () = changed(&mut watch) => reload(&args, &mut speaker, "the file changed").await?,
+            _ = hangup.recv() => problem = reload(&args, &mut speaker, "SIGHUP").await?,
+            () = changed(&mut watch) => problem = reload(&args, &mut speaker, "the file changed").await?,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
     }
     speaker.stop("stopped by its operator").await;
     Ok(())
+}
+
+/// Only a directory that somebody asked for has to be had.
+fn run_dir(args: &Args) -> Result<Option<RunDir>> {
+    match &args.run_dir {
+        Some(dir) => Ok(Some(RunDir::lock(dir)?)),
+        None => Ok(RunDir::lock(Path::new(DEFAULT_RUN_DIR))
+            .inspect_err(|error| {
+                tracing::warn!(%error, "roadbedctl cannot ask this router: give it --run-dir");
+            })
+            .ok()),
+    }
+}
+
+fn serve(dir: &RunDir, router: Standalone) -> Result<AbortOnDropHandle<()>> {
+    let listener = dir.listen()?;
+    let served = async move {
+        if let Err(error) = api::serve(listener, router).await {
+            tracing::error!(%error, "roadbedctl cannot ask this router any more");
+        }
+    };
+    Ok(AbortOnDropHandle::new(tokio::spawn(served)))
+}
+
+/// As the kernel has it.
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// The speaker works without; SIGHUP is left.
@@ -126,30 +179,31 @@ async fn changed(watch: &mut Option<Watch>) {
     }
 }
 
-/// A file that is wrong changes nothing.
-async fn reload(args: &Args, speaker: &mut Speaker, why: &'static str) -> Result<()> {
+/// A file that is wrong changes nothing. What needs a person's eye.
+async fn reload(args: &Args, speaker: &mut Speaker, why: &'static str) -> Result<Option<String>> {
     let resolved = match config::reload(&args.config, speaker.options()) {
         Ok(resolved) => resolved,
         Err(error) => {
-            for problem in error.to_string().lines() {
+            let problems = error.to_string();
+            for problem in problems.lines() {
                 tracing::error!(problem, "reload refused");
             }
             tracing::error!(
                 why,
                 "reload refused: running on with the settings in force until the file is right"
             );
-            return Ok(());
+            let problems: Vec<&str> = problems.lines().collect();
+            return Ok(Some(problems.join("; ")));
         }
     };
     let (old, new) = (speaker.options(), &resolved.options);
     let fixed = |o: &SpeakerOptions| (o.local_as, o.router_id, o.cluster_id, o.listen_port);
-    if fixed(old) != fixed(new) {
-        tracing::warn!(
-            "asNumber, routerId, clusterId and listenPort of [bgp] take effect after a restart"
-        );
+    let restart = fixed(old) != fixed(new);
+    if restart {
+        tracing::warn!("{RESTART}");
     }
     speaker.configure(resolved.config).await?;
     speaker.originate(&resolved.local).await?;
     tracing::info!(why, "configuration reloaded");
-    Ok(())
+    Ok(restart.then(|| RESTART.to_owned()))
 }

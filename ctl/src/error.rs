@@ -15,7 +15,7 @@ pub enum CtlError {
     Usage(String),
     /// Nobody listens on the agent's socket.
     #[error(
-        "no agent answers at {} ({reason}): is roadbed-agent running on this node? Another run directory: --run-dir",
+        "no agent answers at {} ({reason}): is roadbed-agent (or roadbed-bgpd) running on this node? Another run directory: --run-dir",
         path.display()
     )]
     NoAgent {

@@ -1,10 +1,12 @@
 //! `roadbed-bgpd` under test.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
+use serde::de::DeserializeOwned;
 
 use crate::netns::Ns;
 use crate::process::{Process, program};
@@ -14,10 +16,11 @@ use crate::process::{Process, program};
 pub struct Bgpd {
     process: Process,
     config: PathBuf,
+    run_dir: PathBuf,
 }
 
 impl Bgpd {
-    /// Writes `config` to `dir`/bgpd.toml and starts.
+    /// Writes `config` to `dir`/bgpd.toml and starts, with `dir`/run as run directory.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -25,13 +28,36 @@ impl Bgpd {
         let path = dir.join("bgpd.toml");
         std::fs::write(&path, config)?;
         let program = program("roadbed-bgpd")?;
-        let argv = [program.as_path(), Path::new("--config"), &path];
+        let run_dir = dir.join("run");
+        let options = ["--config", "--run-dir"].map(Path::new);
+        let argv = [program.as_path(), options[0], &path, options[1], &run_dir];
         let argv: Vec<&str> = argv.iter().filter_map(|word| word.to_str()).collect();
-        ensure!(argv.len() == 3, "paths of tests are UTF-8");
+        ensure!(argv.len() == 5, "paths of tests are UTF-8");
         Ok(Self {
             process: Process::start(ns, dir, "roadbed-bgpd", &argv)?,
             config: path,
+            run_dir,
         })
+    }
+
+    /// What `roadbedctl` answers, asked of this speaker; words are separated by blanks.
+    ///
+    /// # Errors
+    /// When it fails, with what it says.
+    pub fn ctl(&self, line: &str) -> Result<String> {
+        let mut command = Command::new(program("roadbedctl")?);
+        command.arg("--run-dir").arg(&self.run_dir);
+        crate::netns::run(command.args(line.split_whitespace()))
+    }
+
+    /// As [`Bgpd::ctl`], with an answer in JSON.
+    ///
+    /// # Errors
+    /// When it fails, or the answer is not of this shape.
+    pub fn ctl_json<T: DeserializeOwned>(&self, line: &str) -> Result<T> {
+        Ok(serde_json::from_str(
+            &self.ctl(&format!("{line} -o json"))?,
+        )?)
     }
 
     /// The process.
@@ -93,7 +119,7 @@ impl Bgpd {
 /// # Errors
 /// When it cannot be run, or is ended by a signal.
 pub fn run_to_end(ns: &Ns, args: &[&str]) -> Result<(i32, String, String)> {
-    let output = std::process::Command::new("timeout")
+    let output = Command::new("timeout")
         .args(["--signal=KILL", "20", "ip", "netns", "exec", ns.name()])
         .arg(program("roadbed-bgpd")?)
         .args(args)

@@ -1,6 +1,5 @@
 //! The local API: HTTP/1.1 and JSON on the agent's unix socket. `roadbed_api::agent` describes it.
 
-mod look;
 mod reports;
 
 use std::sync::Arc;
@@ -16,10 +15,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use roadbed_api::agent::{
-    ApiError, AttachmentDetail, AttachmentKey, AttachmentList, BGP_BMP, BGP_DUMP, BGP_PEERS,
-    BGP_RIB, CommitRequest, ErrorCode, IpamReport, NodeStatus, Probe, Released, Reservation,
-    ReserveRequest, RouteReport,
+    ApiError, AttachmentDetail, AttachmentKey, AttachmentList, CommitRequest, ErrorCode,
+    IpamReport, NodeStatus, Probe, READYZ, Released, Reservation, ReserveRequest, RouteReport,
 };
+use roadbed_bgpd::api::{Failure, nothing_there};
 use roadbed_fib::FibHandle;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
@@ -70,23 +69,6 @@ impl Connected<axum::serve::IncomingStream<'_, UnixListener>> for Caller {
     }
 }
 
-/// An error on its way out.
-struct Failure(ApiError);
-
-impl From<ApiError> for Failure {
-    fn from(error: ApiError) -> Self {
-        Failure(error)
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.code.http_status())
-            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, Json(self.0)).into_response()
-    }
-}
-
 /// A JSON body whose faults are told in the API's own shape.
 struct Body<T>(T);
 
@@ -130,6 +112,7 @@ pub async fn serve(
             delete(release),
         )
         .layer(middleware::from_fn(root_only));
+    let bgp = roadbed_bgpd::api::router(&app.config.node, app.bgp.asking.clone());
     let router = Router::new()
         .route("/v1/attachments", get(attachments))
         .route(
@@ -139,15 +122,10 @@ pub async fn serve(
         .route("/v1/status", get(status))
         .route("/v1/ipam", get(ipam))
         .route("/v1/routes", get(routes))
-        .route(BGP_PEERS, get(look::peers))
-        .route("/v1/bgp/peers/{name}", get(look::peer))
-        .route(BGP_RIB, get(look::rib))
-        .route(BGP_DUMP, get(look::dump))
-        .route(BGP_BMP, get(look::stations))
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
+        .route(READYZ, get(readyz))
         .route("/converged", get(converged))
         .merge(changes)
+        .merge(bgp)
         .fallback(nothing_there)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(app);
@@ -173,17 +151,6 @@ async fn root_only(
         "only root may change attachments",
     ))
     .into_response()
-}
-
-async fn nothing_there(request: Request) -> Failure {
-    Failure(ApiError::new(
-        ErrorCode::NotFound,
-        format!(
-            "{} {} is not part of this API",
-            request.method(),
-            request.uri().path()
-        ),
-    ))
 }
 
 /// Does work on attachments to its end, also when the caller does not live to hear of it: nothing is left half done.
@@ -254,13 +221,6 @@ async fn ipam(State(app): Shared) -> Result<Json<IpamReport>, Failure> {
 
 async fn routes(State(app): Shared) -> Result<Json<RouteReport>, Failure> {
     Ok(Json(reports::routes(&app).await?))
-}
-
-async fn livez() -> Json<Probe> {
-    Json(Probe {
-        ok: true,
-        waiting_for: Vec::new(),
-    })
 }
 
 async fn readyz(State(app): Shared) -> Response {

@@ -25,18 +25,19 @@ pub fn status(node: &NodeStatus, wide: bool) -> String {
     line("AS", node.as_number.to_string());
     line("Router ID", or_dash(node.router_id));
     line("Addresses", list(&node.node_addresses));
-    let mut store = node.store.home.clone();
-    store.push_str(match (node.store.reachable, node.store.from_snapshot) {
-        (true, _) => " (reachable)",
-        (false, false) => " (NOT reachable)",
-        (false, true) => " (NOT reachable; working from the snapshot)",
-    });
-    line("Store", store);
-    if let (false, Some(error)) = (node.store.reachable, &node.store.last_error) {
-        line("", error.clone());
+    if let Some(store) = &node.store {
+        let reachable = match (store.reachable, store.from_snapshot) {
+            (true, _) => "(reachable)",
+            (false, false) => "(NOT reachable)",
+            (false, true) => "(NOT reachable; working from the snapshot)",
+        };
+        line("Store", format!("{} {reachable}", store.home));
+        if let (false, Some(error)) = (store.reachable, &store.last_error) {
+            line("", error.clone());
+        }
     }
     line(
-        "Agent",
+        "Version",
         format!("{}, up {}", node.version, span(node.uptime_seconds)),
     );
     for (i, condition) in node.conditions.iter().enumerate() {

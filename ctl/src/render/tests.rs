@@ -40,11 +40,11 @@ fn node() -> NodeStatus {
             "10.255.0.1".parse().unwrap(),
             "fd00:255::1".parse().unwrap(),
         ],
-        store: StoreReport {
+        store: Some(StoreReport {
             home: "sqlite /srv/store.db".into(),
             reachable: true,
             ..StoreReport::default()
-        },
+        }),
         conditions: vec![
             condition("Ready", "True", "Serving", ""),
             condition(
@@ -124,12 +124,12 @@ fn status_without_store_and_peers() {
         node: "node2".into(),
         version: "0.1.0".into(),
         as_number: 65002,
-        store: StoreReport {
+        store: Some(StoreReport {
             home: "sqlite /srv/store.db".into(),
             last_error: Some("no such file".into()),
             from_snapshot: true,
             ..StoreReport::default()
-        },
+        }),
         ..NodeStatus::default()
     };
     check(

@@ -215,7 +215,10 @@ fn without_the_store_a_killed_agent_comes_back_whole() {
     site.established(N1).unwrap();
     let status = site.status(N1).unwrap();
     assert!(
-        !status.store.reachable && status.store.from_snapshot,
+        status
+            .store
+            .as_ref()
+            .is_some_and(|s| !s.reachable && s.from_snapshot),
         "{:?}",
         status.store
     );
@@ -240,7 +243,7 @@ fn without_the_store_a_killed_agent_comes_back_whole() {
         .unwrap();
     }
     site.until(SOON, "the store is reachable again", || {
-        let store = site.status(N1)?.store;
+        let store = site.status(N1)?.store.unwrap_or_default();
         ensure!(store.reachable && !store.from_snapshot, "{store:?}");
         Ok(())
     })
@@ -276,7 +279,11 @@ fn a_store_that_goes_under_a_running_agent_stops_nothing() {
     std::fs::rename(&away, &store).unwrap();
     site.until(SOON, "the store is reachable again", || {
         let status = site.status(N1)?;
-        ensure!(status.store.reachable, "{:?}", status.store);
+        ensure!(
+            status.store.as_ref().is_some_and(|s| s.reachable),
+            "{:?}",
+            status.store
+        );
         Ok(())
     })
     .unwrap();

@@ -8,6 +8,7 @@ use roadbed_tests::wait::eventually;
 use serde_json::json;
 
 use crate::fixture::{Pair, SOON, peer};
+use crate::looking::why_not;
 use crate::three::{Three, frr, frr_has, frr_lacks, ours as ours_in_three, soon};
 
 const V4: (&str, &str) = ("10.1.0.0/24", "via fd00:99::2 dev eth0");
@@ -118,6 +119,11 @@ fn to_a_peer_that_takes_none() {
     );
     Three::reload(&speaker, &peers("nextHop = \"keep\""));
     soon("it cannot be said", || frr_lacks(&frr, V4.0));
+    let why = why_not(&speaker, V4.0, "right");
+    assert!(
+        why.len() == 1 && why[0].contains("extendedNextHop"),
+        "{why:?}"
+    );
     frr_has(&frr, OURS, &[("/nexthops/0/ip", json!("10.98.0.1"))]);
     Three::reload(&speaker, &peers("nextHop = \"self\""));
     frr_has(&frr, V4.0, &[("/nexthops/0/ip", json!("10.98.0.1"))]);

@@ -21,6 +21,7 @@ mod frr;
 mod gobgp;
 mod hostile;
 mod limits;
+mod looking;
 mod med;
 mod migration;
 mod negotiated;

@@ -8,6 +8,7 @@ use roadbed_tests::wait::{eventually, throughout};
 use serde_json::json;
 
 use crate::fixture::SOON;
+use crate::looking::why_not;
 use crate::script::{OPEN, Script, open};
 use crate::three::{LEFT, Three, bird, bird_has, bird_lacks, frr, frr_has, ours};
 
@@ -56,6 +57,8 @@ fn a_peer_of_4096_octets_is_not_sent_what_does_not_fit() {
     throughout(Duration::from_secs(1), "it stays here", || {
         bird_lacks(&right, LEFT)
     });
+    let why = why_not(&speaker, LEFT, "right");
+    assert!(why.len() == 1 && why[0].contains("4096 octets"), "{why:?}");
     assert_eq!(speaker.logged(&["session down"]), 0);
 }
 

@@ -41,6 +41,10 @@ pub use report::{
     RouteOrigin, RouteReport, RouteRow, StoreReport,
 };
 
+/// Path of the probe that only asks whether somebody is there.
+pub const LIVEZ: &str = "/livez";
+/// Path of the probe that asks whether pods can be wired, or routes exchanged.
+pub const READYZ: &str = "/readyz";
 /// Path of the attachments.
 pub const ATTACHMENTS: &str = "/v1/attachments";
 /// Path of the node's status.

@@ -62,8 +62,9 @@ pub struct NodeStatus {
     /// Node addresses that are announced.
     #[serde(default)]
     pub node_addresses: Vec<IpAddr>,
-    /// The store as the agent sees it.
-    pub store: StoreReport,
+    /// The store as the agent sees it; a standalone router has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreReport>,
     /// `Ready`, `StoreReachable` and whatever needs a person's eye.
     #[serde(default)]
     pub conditions: Vec<Condition>,

@@ -9,33 +9,33 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
 use roadbed_api::agent::{ApiError, BgpPeer, BgpPeers, BgpRoute, BmpStations, ErrorCode, RibQuery};
-use roadbed_bgpd::{Looking, RibClosed, RouteQuery, Side};
 
-use super::{App, Failure, Shared};
+use super::{Failure, Node};
+use crate::{Looking, RibClosed, RouteQuery, Side};
 
-pub(super) async fn peers(State(app): Shared) -> Json<BgpPeers> {
+pub(super) async fn peers(State(node): State<Node>) -> Json<BgpPeers> {
     Json(BgpPeers {
-        node: app.config.node.clone(),
-        peers: app.bgp.peers_at_length().await,
+        node: node.name.to_string(),
+        peers: node.asking.peers_at_length().await,
     })
 }
 
-pub(super) async fn stations(State(app): Shared) -> Json<BmpStations> {
+pub(super) async fn stations(State(node): State<Node>) -> Json<BmpStations> {
     Json(BmpStations {
-        node: app.config.node.clone(),
-        stations: app.bgp.stations().await,
+        node: node.name.to_string(),
+        stations: node.asking.stations().await,
     })
 }
 
 pub(super) async fn peer(
-    State(app): Shared,
+    State(node): State<Node>,
     Path(name): Path<String>,
 ) -> Result<Json<BgpPeer>, Failure> {
-    Ok(Json(named(&app, &name).await?))
+    Ok(Json(named(&node, &name).await?))
 }
 
-async fn named(app: &App, name: &str) -> Result<BgpPeer, ApiError> {
-    let peers = app.bgp.peers_at_length().await;
+async fn named(node: &Node, name: &str) -> Result<BgpPeer, ApiError> {
+    let peers = node.asking.peers_at_length().await;
     let known: Vec<String> = peers.iter().map(|p| p.report.name.clone()).collect();
     let found = peers.into_iter().find(|p| p.report.name == name);
     found.ok_or_else(|| {
@@ -53,8 +53,8 @@ async fn named(app: &App, name: &str) -> Result<BgpPeer, ApiError> {
     })
 }
 
-async fn looking(app: &App) -> Result<Looking, ApiError> {
-    app.bgp.look().await.ok_or_else(|| {
+async fn looking(node: &Node) -> Result<Looking, ApiError> {
+    node.asking.look().await.ok_or_else(|| {
         ApiError::new(
             ErrorCode::NotReady,
             "the speaker does not run: roadbedctl status says why",
@@ -63,7 +63,7 @@ async fn looking(app: &App) -> Result<Looking, ApiError> {
 }
 
 pub(super) async fn rib(
-    State(app): Shared,
+    State(node): State<Node>,
     query: Result<Query<RibQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let invalid = |message: String| ApiError::new(ErrorCode::Invalid, message);
@@ -71,11 +71,11 @@ pub(super) async fn rib(
     let side = match (query.received, query.advertised) {
         (None, None) => Side::All,
         (Some(name), None) => {
-            named(&app, &name).await?;
+            named(&node, &name).await?;
             Side::Received(name.into())
         }
         (None, Some(name)) => {
-            named(&app, &name).await?;
+            named(&node, &name).await?;
             Side::Advertised(name.into())
         }
         (Some(_), Some(_)) => {
@@ -87,7 +87,7 @@ pub(super) async fn rib(
         side,
         ..RouteQuery::default()
     };
-    let routes = looking(&app).await?.routes(query).await.map_err(closed)?;
+    let routes = looking(&node).await?.routes(query).await.map_err(closed)?;
     let routes = routes.map_err(|e| ApiError::new(ErrorCode::Conflict, e.to_string()))?;
     let lines = stream::try_unfold(routes, async |mut routes| {
         let page = routes.next().await?;
@@ -96,8 +96,8 @@ pub(super) async fn rib(
     Ok(streamed("application/x-ndjson", lines))
 }
 
-pub(super) async fn dump(State(app): Shared) -> Result<Response, Failure> {
-    let dump = looking(&app).await?.dump().await.map_err(closed)?;
+pub(super) async fn dump(State(node): State<Node>) -> Result<Response, Failure> {
+    let dump = looking(&node).await?.dump().await.map_err(closed)?;
     let records = stream::try_unfold(dump, async |mut dump| {
         let records = dump.next().await?;
         Ok::<_, RibClosed>(records.map(|records| (Bytes::from(records), dump)))

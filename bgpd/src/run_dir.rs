@@ -1,11 +1,10 @@
-//! The run directory: made, locked against a second agent, with its socket.
+//! The run directory of a daemon: made, locked against a second one, with the socket that `roadbedctl` asks.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
 use roadbed_api::names::SOCKET_NAME;
 use thiserror::Error;
 use tokio::net::UnixListener;
@@ -16,9 +15,9 @@ const LOCK: &str = "agent.lock";
 /// The run directory cannot be used.
 #[derive(Debug, Error)]
 pub enum RunDirError {
-    /// Another agent has it.
+    /// Another daemon has it.
     #[error(
-        "run_dir {dir}: another roadbed-agent (pid {pid}) runs on this directory: stop it, or give this one a run_dir of its own"
+        "run_dir {dir}: another Roadbed daemon (pid {pid}) runs on this directory: stop it, or give this one a run_dir of its own"
     )]
     Busy {
         /// The directory.
@@ -42,14 +41,14 @@ pub enum RunDirError {
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    lock: Flock<File>,
+    lock: File,
 }
 
 impl RunDir {
     /// Makes the directory and locks it.
     ///
     /// # Errors
-    /// When another agent holds it, or the system refuses.
+    /// When another daemon holds it, or the system refuses.
     pub fn lock(path: &Path) -> Result<Self, RunDirError> {
         let fail = |action, path: &Path| {
             let path = path.display().to_string();
@@ -65,26 +64,26 @@ impl RunDir {
             .create(path)
             .map_err(fail("create", path))?;
         let lock_path = path.join(LOCK);
-        let file = OpenOptions::new()
+        let mut lock = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(&lock_path)
             .map_err(fail("open", &lock_path))?;
-        let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
                 // Only for the message.
-                file.read_to_string(&mut pid).ok();
+                lock.read_to_string(&mut pid).ok();
                 return Err(RunDirError::Busy {
                     dir: path.display().to_string(),
                     pid: pid.trim().chars().filter(char::is_ascii_digit).collect(),
                 });
             }
-            Err((_, errno)) => return Err(fail("lock", &lock_path)(errno.into())),
-        };
+            Err(TryLockError::Error(error)) => return Err(fail("lock", &lock_path)(error)),
+        }
         let written = lock
             .set_len(0)
             .and_then(|()| lock.rewind())
@@ -101,7 +100,7 @@ impl RunDir {
         &self.path
     }
 
-    /// Whether the directory is still the one that we locked: without it nobody can reach us, and another agent may start.
+    /// Whether the directory is still the one that we locked: without it nobody can reach us, and another daemon may start.
     pub fn is_ours(&self) -> bool {
         let there = fs::metadata(self.path.join(LOCK));
         match (there, self.lock.metadata()) {
@@ -110,7 +109,7 @@ impl RunDir {
         }
     }
 
-    /// Opens the socket, in place of one that an earlier agent left: the lock says that none listens there.
+    /// Opens the socket, in place of one that an earlier daemon left: the lock says that none listens there.
     ///
     /// # Errors
     /// When the system refuses.
@@ -142,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_agent_is_refused_and_told_who_has_it() {
+    fn a_second_daemon_is_refused_and_told_who_has_it() {
         let dir = tempfile::tempdir().unwrap();
         let first = RunDir::lock(dir.path()).unwrap();
         let error = RunDir::lock(dir.path()).unwrap_err().to_string();
