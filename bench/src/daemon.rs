@@ -76,29 +76,6 @@ impl Kind {
         text.lines().next().map(str::to_owned)
     }
 
-    /// Why it cannot do `workload`, if so.
-    pub(crate) fn cannot(self, workload: &Workload, place: &Place) -> Result<Option<String>> {
-        if self != Kind::Roadbed {
-            return Ok(None);
-        }
-        let file = self.configure(workload, &place.dir)?;
-        let output = Command::new(self.program(&place.bgpd))
-            .arg("--check")
-            .arg("--config")
-            .arg(file)
-            .output()?;
-        let text = String::from_utf8_lossy(&output.stderr);
-        if output.status.success() {
-            Ok(None)
-        } else if workload.ibgp() && text.contains("unknown field `routeReflectorClient`") {
-            Ok(Some(
-                "its configuration has no routeReflectorClient yet".into(),
-            ))
-        } else {
-            bail!("roadbed-bgpd refuses its configuration: {text}")
-        }
-    }
-
     fn configure(self, workload: &Workload, dir: &Path) -> Result<PathBuf> {
         fs::create_dir_all(dir)?;
         let file = dir.join(format!("{}.conf", self.name()));
@@ -176,7 +153,9 @@ impl Daemon {
         let mut command = scene.command(kind.program(&place.bgpd));
         match kind {
             Kind::Roadbed => {
+                let run_dir = dir.join("run");
                 command.arg("--config").arg(&config);
+                command.arg("--run-dir").arg(run_dir);
             }
             Kind::Bird => {
                 let socket = dir.join("bird.ctl");

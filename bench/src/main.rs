@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
-use crate::case::{Case, Metric, Sample, Sizes};
+use crate::case::{Case, Sample, Sizes};
 use crate::daemon::{Kind, Place};
 use crate::report::{Report, Run};
 
@@ -115,13 +115,7 @@ fn run(args: &Args) -> Result<bool> {
         first_line("/proc/loadavg")
     ));
     let complete = results.failures.is_empty();
-    let report = Report::new(
-        machine,
-        &sizes,
-        &results.runs,
-        &results.not_run,
-        results.failures,
-    );
+    let report = Report::new(machine, &sizes, &results.runs, results.failures);
     if let Some(dir) = args.json.parent() {
         std::fs::create_dir_all(dir)?;
     }
@@ -134,7 +128,6 @@ fn run(args: &Args) -> Result<bool> {
 #[derive(Default)]
 struct Results {
     runs: Vec<Run>,
-    not_run: Vec<(Metric, String)>,
     failures: Vec<String>,
 }
 
@@ -146,19 +139,8 @@ fn measure(
     place: &Place,
     results: &mut Results,
 ) -> Result<()> {
-    let mut able = Vec::new();
-    for kind in kinds {
-        match kind.cannot(&case.workload, place)? {
-            None => able.push(*kind),
-            Some(reason) => {
-                let reason = format!("{}: {reason}", kind.name());
-                eprintln!("not run: {reason}");
-                results.not_run.push((Metric::Reflector, reason));
-            }
-        }
-    }
     for number in 0..runs {
-        for kind in able.iter().copied().map(Some).chain([None]) {
+        for kind in kinds.iter().copied().map(Some).chain([None]) {
             if kind.is_none() && number >= NULL_RUNS {
                 continue;
             }

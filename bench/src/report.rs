@@ -96,7 +96,6 @@ struct Row {
     memory_target: Option<f64>,
     /// The harness took more than half of our time.
     void: bool,
-    not_run: Vec<String>,
 }
 
 /// The result of a whole invocation.
@@ -113,16 +112,12 @@ impl Report {
         machine: Vec<String>,
         sizes: &Sizes,
         runs: &[Run],
-        not_run: &[(Metric, String)],
         failures: Vec<String>,
     ) -> Self {
         let rows = Metric::ALL
             .into_iter()
-            .filter(|metric| {
-                runs.iter().any(|run| run.metric == *metric)
-                    || not_run.iter().any(|(m, _)| m == metric)
-            })
-            .map(|metric| row(metric, sizes, runs, not_run))
+            .filter(|metric| runs.iter().any(|run| run.metric == *metric))
+            .map(|metric| row(metric, sizes, runs))
             .collect();
         Self {
             machine,
@@ -163,9 +158,6 @@ impl Report {
                 )
                 .ok();
             }
-            for reason in &row.not_run {
-                writeln!(text, "  not run: {reason}").ok();
-            }
             if let Some(ratio) = row.time_ratio {
                 let verdict = verdict(row.void, ratio <= row.time_target);
                 let target = row.time_target;
@@ -195,7 +187,7 @@ fn verdict(void: bool, reached: bool) -> &'static str {
     }
 }
 
-fn row(metric: Metric, sizes: &Sizes, runs: &[Run], not_run: &[(Metric, String)]) -> Row {
+fn row(metric: Metric, sizes: &Sizes, runs: &[Run]) -> Row {
     let of = |kind: Option<Kind>| {
         let runs: Vec<&Run> = runs
             .iter()
@@ -242,11 +234,6 @@ fn row(metric: Metric, sizes: &Sizes, runs: &[Run], not_run: &[(Metric, String)]
             .chain([None])
             .filter_map(of)
             .collect(),
-        not_run: not_run
-            .iter()
-            .filter(|(m, _)| *m == metric)
-            .map(|(_, reason)| reason.clone())
-            .collect(),
     }
 }
 
@@ -285,7 +272,7 @@ mod tests {
             run(Some(Kind::Frr), 0.1, 1 << 10),
             run(None, null, 0),
         ];
-        let text = Report::new(Vec::new(), &SIZES, &runs, &[], Vec::new()).table();
+        let text = Report::new(Vec::new(), &SIZES, &runs, Vec::new()).table();
         for expected in expected {
             assert!(text.contains(expected), "{text}\nlacks {expected}");
         }
