@@ -17,7 +17,7 @@ use roadbed_agent::snapshot::Snapshots;
 use roadbed_agent::sysctls::Sysctls;
 use roadbed_agent::{antispoof, bgp, blocks, host_ends, kernel, ledger, ready, sync, unwire};
 use roadbed_bgpd::program;
-use roadbed_bgpd::run_dir::RunDir;
+use roadbed_bgpd::run_dir::{Daemon, RunDir};
 use roadbed_fib::{
     Fib, FibHandle, FibOptions, RouteChange, RouteKind, RouteSpec, Source, WORST_METRIC,
 };
@@ -115,7 +115,7 @@ fn install_cni(config: &AgentConfig, from: Option<PathBuf>) -> Result<()> {
 fn uninstall_cni(config: &AgentConfig) -> Result<()> {
     // The lock ends with this process.
     let _lock = match config.run_dir.is_dir() {
-        true => Some(RunDir::lock(&config.run_dir)?),
+        true => Some(RunDir::lock(&config.run_dir, Daemon::Agent)?),
         false => None,
     };
     for path in cni::uninstall(&config.cni, &config.run_dir)? {
@@ -125,7 +125,7 @@ fn uninstall_cni(config: &AgentConfig) -> Result<()> {
 }
 
 async fn run(config: AgentConfig) -> Result<()> {
-    let run_dir = RunDir::lock(&config.run_dir)?;
+    let run_dir = RunDir::lock(&config.run_dir, Daemon::Agent)?;
     let mut sysctls = Sysctls::new(run_dir.path());
     sysctls.keep().context("run_dir: cannot write settings")?;
     let boot_id = kernel::boot_id().context("cannot read the boot id")?;

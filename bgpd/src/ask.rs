@@ -19,6 +19,19 @@ enum Kind {
     Identity(oneshot::Sender<Identity>),
 }
 
+impl Kind {
+    /// Whoever asked has gone.
+    fn is_closed(&self) -> bool {
+        match self {
+            Kind::Peers(reply) => reply.is_closed(),
+            Kind::Look(reply) => reply.is_closed(),
+            Kind::Paths(reply) => reply.is_closed(),
+            Kind::Stations(reply) => reply.is_closed(),
+            Kind::Identity(reply) => reply.is_closed(),
+        }
+    }
+}
+
 /// Who the speaker is, and what keeps it from starting.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
@@ -42,8 +55,8 @@ pub fn questions() -> (Asking, mpsc::Receiver<Question>) {
 
 /// Answers a question. Without a speaker there are no peers and no routes.
 pub async fn answer(question: Question, speaker: Option<&Speaker>, problem: Option<&str>) {
-    // Whoever asked may have gone; that is no concern here.
     match question.0 {
+        kind if kind.is_closed() => {}
         Kind::Peers(reply) => {
             let peers = match speaker {
                 Some(speaker) => speaker.peers().await,

@@ -9,6 +9,8 @@
 //!  (agent, main)                                                                        ▼
 //!        RIB thread ◄──────────── next-hop states, "room again" ──────────────── kernel task (1) ◄──► fib
 //! ```
+//! Tasks that show the speaker to others ([`api`]) put questions into a queue of 32 ([`ask`]); the speaker's owner answers.
+//!
 //! Between the listener and the sessions of dynamic peers stands one range task per listen range, which starts them and
 //! hands them their connections and commands; sessions never send to it.
 //!

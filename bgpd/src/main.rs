@@ -1,23 +1,22 @@
 //! `roadbed-bgpd`: the speaker alone, from one TOML file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use roadbed_api::names::DEFAULT_RUN_DIR;
-use roadbed_bgpd::api::{self, Standalone};
+use roadbed_bgpd::api::{Shown, Standalone};
 use roadbed_bgpd::ask::{answer, questions};
 use roadbed_bgpd::config::{self, ConfigError, Watch};
-use roadbed_bgpd::run_dir::RunDir;
 use roadbed_bgpd::{Speaker, SpeakerOptions, program};
 use roadbed_fib::{Fib, FibOptions, Source};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::task::AbortOnDropHandle;
 
 /// What a file that cannot be used exits with, as wrong arguments do.
 const WRONG_CONFIG: u8 = 2;
+/// How often the run directory is looked after.
+const AUDIT: Duration = Duration::from_secs(5);
 const RESTART: &str =
     "asNumber, routerId, clusterId and listenPort of [bgp] take effect after a restart";
 
@@ -42,8 +41,8 @@ struct Args {
     /// Read the file again on SIGHUP only.
     #[arg(long)]
     no_watch: bool,
-    /// Directory of the socket that roadbedctl asks, and of its lock; made when it is not there. By default /run/roadbed,
-    /// and when that is somebody else's the router runs without a socket.
+    /// Directory of the socket that roadbedctl asks, and of its lock; made when it is not there. By default /run/roadbed;
+    /// while another router has that, this one runs without.
     #[arg(long, env = "ROADBED_RUN_DIR", value_name = "DIR")]
     run_dir: Option<PathBuf>,
 }
@@ -83,16 +82,21 @@ fn start(args: Args, resolved: config::Resolved) -> Result<()> {
 }
 
 async fn run(args: Args, resolved: config::Resolved) -> Result<()> {
-    // Held to the end: its lock keeps others away.
-    let run_dir = run_dir(&args)?;
+    let (asking, mut questions) = questions();
+    let router = Standalone {
+        node: hostname().into(),
+        started: Instant::now(),
+        asking,
+    };
+    let mut shown = Shown::open(args.run_dir.as_deref(), router)?;
     let (fib, events) = Fib::start(FibOptions {
         sources: vec![Source::Bgp],
         ..FibOptions::default()
     })
     .await
     .context("cannot reach the kernel's routing tables")?;
-    let mut speaker = Speaker::start(resolved.options.clone(), fib.clone(), events)
-        .map_err(|refused| refused.0)?;
+    let mut speaker =
+        Speaker::start(resolved.options.clone(), fib, events).map_err(|refused| refused.0)?;
     let mut watch = watch(&args);
     speaker.configure(resolved.config).await?;
     speaker.originate(&resolved.local).await?;
@@ -102,18 +106,11 @@ async fn run(args: Args, resolved: config::Resolved) -> Result<()> {
         port = resolved.options.listen_port,
         "speaker started"
     );
-    let (asking, mut questions) = questions();
-    let router = Standalone {
-        node: hostname().into(),
-        started: Instant::now(),
-        asking,
-        fib,
-    };
-    let _served = run_dir.as_ref().map(|dir| serve(dir, router)).transpose()?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut second = tokio::time::interval(Duration::from_secs(1));
+    let mut look_after = tokio::time::interval(AUDIT);
     let mut adopted = false;
     let mut problem = None;
     loop {
@@ -121,6 +118,7 @@ async fn run(args: Args, resolved: config::Resolved) -> Result<()> {
             Some(question) = questions.recv() => {
                 answer(question, Some(&speaker), problem.as_deref()).await;
             }
+            _ = look_after.tick() => shown.keep(),
             _ = second.tick(), if !adopted => adopted = speaker.finish_adoption().await,
             _ = hangup.recv() => problem = reload(&args, &mut speaker, "SIGHUP").await?,
             () = changed(&mut watch) => problem = reload(&args, &mut speaker, "the file changed").await?,
@@ -128,30 +126,10 @@ async fn run(args: Args, resolved: config::Resolved) -> Result<()> {
             _ = interrupt.recv() => break,
         }
     }
+    // Nobody is to wait for an answer that does not come.
+    drop((shown, questions));
     speaker.stop("stopped by its operator").await;
     Ok(())
-}
-
-/// Only a directory that somebody asked for has to be had.
-fn run_dir(args: &Args) -> Result<Option<RunDir>> {
-    match &args.run_dir {
-        Some(dir) => Ok(Some(RunDir::lock(dir)?)),
-        None => Ok(RunDir::lock(Path::new(DEFAULT_RUN_DIR))
-            .inspect_err(|error| {
-                tracing::warn!(%error, "roadbedctl cannot ask this router: give it --run-dir");
-            })
-            .ok()),
-    }
-}
-
-fn serve(dir: &RunDir, router: Standalone) -> Result<AbortOnDropHandle<()>> {
-    let listener = dir.listen()?;
-    let served = async move {
-        if let Err(error) = api::serve(listener, router).await {
-            tracing::error!(%error, "roadbedctl cannot ask this router any more");
-        }
-    };
-    Ok(AbortOnDropHandle::new(tokio::spawn(served)))
 }
 
 /// As the kernel has it.

@@ -19,7 +19,7 @@ const GRACE: Duration = Duration::from_secs(60 + names::READY_EVERY_SECONDS);
 const MAX_MARK: u64 = 32;
 
 pub(crate) fn status(conf: &NetConf) -> Result<(), CniError> {
-    let reason = match agent::client(&conf.run_dir, TIMEOUT).probe("/readyz") {
+    let reason = match agent::client(&conf.run_dir, TIMEOUT).probe(roadbed_api::agent::READYZ) {
         Ok(probe) if probe.ok => return Ok(()),
         Ok(probe) if probe.waiting_for.is_empty() => {
             "roadbed-agent is not ready and gives no reason".to_owned()

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use roadbed_api::agent::{
     ATTACHMENTS, Attachment, AttachmentDetail, AttachmentList, BgpPeer, IPAM, IpamReport,
     NodeStatus, ROUTES, RouteReport, STATUS,
 };
-use roadbed_api::names::SOCKET_NAME;
+use roadbed_api::names::{ROUTER_SOCKET_NAME, SOCKET_NAME};
 use roadbed_client::AgentClient;
 use roadbed_store::{Store, StoreConfig};
 use serde::Serialize;
@@ -105,7 +106,10 @@ fn dispatch(cli: Cli, name: &str, out: &mut dyn Write) -> Result<(), CtlError> {
 }
 
 fn agent(global: &Global) -> AgentClient {
-    AgentClient::new(global.run_dir.join(SOCKET_NAME))
+    let [agent, router] = [SOCKET_NAME, ROUTER_SOCKET_NAME].map(|name| global.run_dir.join(name));
+    // A stopped agent leaves its socket.
+    let is_router = router.exists() && UnixStream::connect(&agent).is_err();
+    AgentClient::new(if is_router { router } else { agent })
 }
 
 /// Prints a report: complete as JSON or YAML, else as `table` or `names` make it.

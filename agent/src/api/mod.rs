@@ -15,8 +15,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use roadbed_api::agent::{
-    ApiError, AttachmentDetail, AttachmentKey, AttachmentList, CommitRequest, ErrorCode,
-    IpamReport, NodeStatus, Probe, READYZ, Released, Reservation, ReserveRequest, RouteReport,
+    ATTACHMENTS, ApiError, AttachmentDetail, AttachmentKey, AttachmentList, CommitRequest,
+    ErrorCode, IPAM, IpamReport, NodeStatus, Probe, READYZ, ROUTES, Released, Reservation,
+    ReserveRequest, RouteReport, STATUS,
 };
 use roadbed_bgpd::api::{Failure, nothing_there};
 use roadbed_fib::FibHandle;
@@ -102,7 +103,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let changes = Router::new()
-        .route("/v1/attachments", post(reserve))
+        .route(ATTACHMENTS, post(reserve))
         .route(
             "/v1/attachments/{network}/{container}/{ifname}/commit",
             post(commit),
@@ -114,14 +115,14 @@ pub async fn serve(
         .layer(middleware::from_fn(root_only));
     let bgp = roadbed_bgpd::api::router(&app.config.node, app.bgp.asking.clone());
     let router = Router::new()
-        .route("/v1/attachments", get(attachments))
+        .route(ATTACHMENTS, get(attachments))
         .route(
             "/v1/attachments/{network}/{container}/{ifname}",
             get(attachment),
         )
-        .route("/v1/status", get(status))
-        .route("/v1/ipam", get(ipam))
-        .route("/v1/routes", get(routes))
+        .route(STATUS, get(status))
+        .route(IPAM, get(ipam))
+        .route(ROUTES, get(routes))
         .route(READYZ, get(readyz))
         .route("/converged", get(converged))
         .merge(changes)

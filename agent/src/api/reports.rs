@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use roadbed_api::agent::{
     ApiError, BlockReport, Count, ErrorCode, IpamReport, NodeStatus, PeerReport, PoolReport,
     RouteOrigin, RouteReport, RouteRow,
 };
 use roadbed_api::{Condition, Timestamp};
-use roadbed_bgpd::api::{bgp_rows, install_error, is_installed, via};
-use roadbed_fib::Source;
+use roadbed_bgpd::{PathView, RouteSource};
+use roadbed_fib::{InstalledRoute, NextHop, RouteKind, RouteState, Source};
 
 use super::App;
 
@@ -186,6 +187,10 @@ pub(super) async fn routes(app: &App) -> Result<RouteReport, ApiError> {
         .await
         .map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))?;
     let links = crate::attach::link_names().await?;
+    let kernel: BTreeMap<(IpNet, Source), &InstalledRoute> = installed
+        .iter()
+        .filter_map(|route| Some(((route.key.prefix, route.source?), route)))
+        .collect();
     let mut rows: Vec<RouteRow> = installed
         .iter()
         .filter(|route| route.source == Some(Source::Pod))
@@ -201,10 +206,88 @@ pub(super) async fn routes(app: &App) -> Result<RouteReport, ApiError> {
             install_error: install_error(route),
         })
         .collect();
-    rows.extend(bgp_rows(&app.bgp.asking.paths().await, &installed));
+    rows.extend(
+        app.bgp
+            .asking
+            .paths()
+            .await
+            .iter()
+            .map(|path| bgp_row(path, &kernel)),
+    );
     rows.sort_by_key(|row| (row.prefix, !row.best, row.origin));
     Ok(RouteReport {
         node: app.config.node.clone(),
         routes: rows,
     })
+}
+
+fn bgp_row(path: &PathView, kernel: &BTreeMap<(IpNet, Source), &InstalledRoute>) -> RouteRow {
+    let best = matches!(path.verdict, roadbed_bgpd::Verdict::Best(_));
+    let (origin, source) = match path.source {
+        RouteSource::OwnBlock => (RouteOrigin::Block, Some(Source::Block)),
+        RouteSource::Node => (RouteOrigin::Node, None),
+        RouteSource::Static => (RouteOrigin::Static, None),
+        RouteSource::Learned => (RouteOrigin::Bgp, Some(Source::Bgp)),
+    };
+    let shares = matches!(path.verdict, roadbed_bgpd::Verdict::Shares(_));
+    let route = source
+        .filter(|_| best || shares)
+        .map(|source| kernel.get(&(path.prefix, source)).copied());
+    let mut why = path.verdict.to_string();
+    if let Some(rejected) = path.rejected {
+        why = format!("{why} ({rejected})");
+    }
+    // The best path stands for all that it shares with.
+    let several =
+        route
+            .flatten()
+            .filter(|_| best)
+            .and_then(|route| match &route.route.as_ref()?.kind {
+                RouteKind::Via(hops) if hops.len() > 1 => Some(shared(hops)),
+                _ => None,
+            });
+    RouteRow {
+        prefix: path.prefix,
+        origin,
+        peer: path.peer.as_ref().map(ToString::to_string),
+        via: several.or_else(|| path.next_hop.map(|next_hop| next_hop.to_string())),
+        as_path: path.peer.is_some().then(|| path.as_path.clone()),
+        best,
+        why,
+        installed: route.map(|route| route.is_some_and(is_installed)),
+        install_error: route.flatten().and_then(install_error),
+    }
+}
+
+fn is_installed(route: &InstalledRoute) -> bool {
+    matches!(route.state, RouteState::Installed | RouteState::Stale)
+}
+
+fn install_error(route: &InstalledRoute) -> Option<String> {
+    match &route.state {
+        RouteState::Failed(reason) => Some(reason.clone()),
+        RouteState::Installed | RouteState::Stale => None,
+    }
+}
+
+/// Next hops as the kernel shares packets out to them, with their weights where these differ.
+fn shared(hops: &[NextHop]) -> String {
+    let even = hops.iter().all(|hop| hop.weight == hops[0].weight);
+    let text = |hop: &NextHop| match even {
+        true => hop.gateway.to_string(),
+        false => format!("{} weight {}", hop.gateway, hop.weight.max(1)),
+    };
+    let hops: Vec<String> = hops.iter().map(text).collect();
+    hops.join(", ")
+}
+
+fn via(kind: &RouteKind, links: &BTreeMap<u32, String>) -> Option<String> {
+    match kind {
+        RouteKind::Device { ifindex } => Some(match links.get(ifindex) {
+            Some(name) => format!("dev {name}"),
+            None => format!("dev index {ifindex}"),
+        }),
+        RouteKind::Via(hops) => Some(shared(hops)),
+        RouteKind::Unreachable => None,
+    }
 }

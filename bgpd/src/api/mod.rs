@@ -2,7 +2,7 @@
 //! and answers are `roadbed_api::agent`'s.
 
 mod look;
-mod routes;
+mod shown;
 mod standalone;
 
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use roadbed_api::agent::{
     ApiError, BGP_BMP, BGP_DUMP, BGP_PEERS, BGP_RIB, ErrorCode, LIVEZ, Probe,
 };
 
-pub use routes::{bgp_rows, install_error, is_installed, via};
-pub use standalone::{Standalone, serve};
+pub use shown::Shown;
+pub use standalone::Standalone;
 
 use crate::ask::Asking;
 

@@ -1,4 +1,4 @@
-//! What a standalone router shows besides: its status, and its routes beside the kernel's.
+//! What a standalone router shows besides: its status.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,14 +6,11 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::routing::get;
 use axum::{Json, Router};
-use roadbed_api::agent::{
-    ApiError, ErrorCode, NodeStatus, Probe, READYZ, ROUTES, RouteReport, STATUS,
-};
+use roadbed_api::agent::{NodeStatus, STATUS};
 use roadbed_api::{Condition, Timestamp};
-use roadbed_fib::FibHandle;
 use tokio::net::UnixListener;
 
-use super::{Failure, bgp_rows};
+use super::Failure;
 use crate::ask::Asking;
 
 /// A standalone router.
@@ -25,20 +22,16 @@ pub struct Standalone {
     pub started: Instant,
     /// Its speaker.
     pub asking: Asking,
-    /// Its kernel routes.
-    pub fib: FibHandle,
 }
 
 /// Serves for as long as it is polled.
 ///
 /// # Errors
 /// When the socket fails.
-pub async fn serve(listener: UnixListener, router: Standalone) -> std::io::Result<()> {
+pub(super) async fn serve(listener: UnixListener, router: Standalone) -> std::io::Result<()> {
     let bgp = super::router(&router.node, router.asking.clone());
     let all = Router::new()
         .route(STATUS, get(status))
-        .route(ROUTES, get(routes))
-        .route(READYZ, get(readyz))
         .merge(bgp)
         .fallback(nothing_there)
         .with_state(router);
@@ -74,26 +67,10 @@ async fn status(State(router): State<Standalone>) -> Json<NodeStatus> {
     })
 }
 
-async fn routes(State(router): State<Standalone>) -> Result<Json<RouteReport>, Failure> {
-    let installed = router.fib.dump().await;
-    let installed = installed.map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))?;
-    let mut routes = bgp_rows(&router.asking.paths().await, &installed);
-    routes.sort_by_key(|row| (row.prefix, !row.best, row.origin));
-    Ok(Json(RouteReport {
-        node: router.node.to_string(),
-        routes,
-    }))
-}
-
 async fn nothing_there(request: Request) -> Failure {
     let Failure(mut error) = super::nothing_there(request).await;
     error
         .message
-        .push_str(": a standalone router has no pods and no pools");
+        .push_str(": a standalone router has bgp and status");
     Failure(error)
-}
-
-/// It listens and has its peers before it can be asked.
-async fn readyz() -> Json<Probe> {
-    super::livez().await
 }

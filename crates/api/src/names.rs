@@ -8,12 +8,14 @@ use crate::agent::AttachmentKey;
 pub const API_VERSION: &str = "roadbed.dev/v1alpha1";
 /// Routing protocol number of every route that Roadbed installs (`ip route show proto 82`).
 pub const ROUTE_PROTOCOL: u8 = 82;
-/// Where the agent keeps its socket, its lock and its ledger, unless told otherwise.
+/// Where a daemon keeps its socket and its lock, and the agent its ledger, unless told otherwise.
 pub const DEFAULT_RUN_DIR: &str = "/run/roadbed";
 /// Where the agent keeps what must outlive a reboot, unless told otherwise.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/roadbed";
 /// The agent's socket inside its run directory.
 pub const SOCKET_NAME: &str = "agent.sock";
+/// A standalone router's: another one, so that the plugin never takes it for the agent.
+pub const ROUTER_SOCKET_NAME: &str = "router.sock";
 /// Host-wide settings for the plugin to apply, inside the run directory: a JSON map of name to value.
 pub const SYSCTLS_NAME: &str = "sysctls.json";
 /// When the agent was last ready, inside the run directory: seconds since boot (`CLOCK_BOOTTIME`) as decimal text, written

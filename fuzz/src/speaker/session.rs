@@ -36,7 +36,7 @@ pub(super) const ADD_PATH: AddPath = AddPath {
     receive: true,
 };
 /// Bounds the time of one input.
-const MAX_STEPS: usize = 400;
+pub(super) const MAX_STEPS: usize = 400;
 
 /// How far an input got.
 #[derive(Clone, Copy, Default, Debug)]

@@ -13,7 +13,7 @@ use bgp_wire::{
 };
 
 use super::session::{
-    ADD_PATH, ASNS, TABLE, World, address, key, mirrored, next_hop, prefix, settings,
+    ADD_PATH, ASNS, MAX_STEPS, TABLE, World, address, key, mirrored, next_hop, prefix, settings,
 };
 use crate::wire::{Octets, recipe};
 
@@ -72,8 +72,7 @@ impl World {
             24 => self.originate(u.octet(), u.flag()),
             25 => self.policies(index, u.octet()),
             26 => self.change_settings(index, u),
-            27 => self.captured(index, u),
-            _ => self.on_conn(index, u, |conn, u| match u.below(4) {
+            27 => self.on_conn(index, u, |conn, u| match u.below(4) {
                 0 => Input::Notification {
                     conn,
                     notification: bgp_wire::Notification::new(u.octet(), u.octet()),
@@ -82,6 +81,7 @@ impl World {
                 2 => Input::WriteProgress { conn },
                 _ => Input::UpdateSent { conn },
             }),
+            _ => self.captured(index, u),
         }
     }
 
@@ -199,7 +199,7 @@ impl World {
         self.input(index, Input::SettingsChanged(Box::new(new)));
         self.input(index, Input::ManualStart);
         self.accept(index);
-        while let Some(message) = u.message() {
+        for message in std::iter::from_fn(|| u.message()).take(MAX_STEPS) {
             self.bytes(index, 0, message);
             if message[18] == MessageType::Open.code() {
                 self.bytes(index, 0, &keepalive());

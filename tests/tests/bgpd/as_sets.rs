@@ -40,9 +40,9 @@ fn an_aggregate_of_frr_with_a_set_is_not_used() {
         three.left.kernel_has(&[AGGREGATE]);
         let set = "aggregate-address 10.7.0.0/16 as-set summary-only";
         frr.configure(&[&router, family, set]).unwrap();
-        let line = "show bgp ipv4 unicast 10.7.0.0/16";
-        eventually(SOON, "FRR has a set of both", || {
-            frr.shows(line, &["{64600}"])
+        let line = "show bgp ipv4 unicast neighbors 10.98.0.1 advertised-routes";
+        eventually(SOON, "FRR says a set of both", || {
+            frr.shows(line, &["10.7.0.0/16", "{64600}"])
         });
         three.left.kernel_has(&[]);
         throughout(Duration::from_secs(1), "it stays out", || {

@@ -4,7 +4,6 @@ use roadbed_tests::bird::Bird;
 use roadbed_tests::frr::Frr;
 use roadbed_tests::kernel::routes;
 use roadbed_tests::wait::eventually;
-
 use serde_json::json;
 
 use crate::fixture::{Pair, SOON, peer};

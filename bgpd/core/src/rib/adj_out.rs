@@ -138,7 +138,7 @@ pub enum NotSent {
     IbgpToIbgp,
     /// The peer's role forbids it: ONLY_TO_CUSTOMER (RFC 9234 §5).
     Role,
-    /// This next hop is to be kept, and the peer does not take its kind for these routes (RFC 8950).
+    /// This next hop is to be kept, or the route is reflected with it, and the peer does not take its kind (RFC 8950).
     NextHop(NextHop),
     /// With its attributes it does not fit a message of this many octets, the most that the peer takes (RFC 4271 §9.2,
     /// RFC 8654 §4).

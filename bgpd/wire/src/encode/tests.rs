@@ -326,3 +326,45 @@ fn patching_the_next_hop() {
     encode_unreach(Family::Ipv6Unicast, &prefixes, &CTX, &mut withdrawal);
     assert!(!withdrawal[0].patch_next_hop(&v6(None)));
 }
+
+/// Around the longest that fits, for every way in which a session writes attributes.
+#[test]
+fn has_room_says_whether_the_longest_prefix_can_be_announced() {
+    let both = v6(Some("fe80::1"));
+    let kinds = [
+        (Family::Ipv4Unicast, V4),
+        (Family::Ipv4Unicast, both),
+        (Family::Ipv6Unicast, v6(None)),
+        (Family::Ipv6Unicast, both),
+    ];
+    let (mut fit, mut do_not) = (0, 0);
+    for asns in (960..1030).chain(300..520) {
+        // Four octets each for those who know them; AS_TRANS and AS4_PATH for the others.
+        let path: Vec<u32> = (0..asns).map(|n| 4_200_000_000 + n).collect();
+        let mut editor = AttributeEditor::new(Origin::Igp);
+        editor.set_as_path_sequence(&path);
+        let attributes = editor.build();
+        for (family, next_hop) in kinds {
+            for bits in 0..4 {
+                let ctx = EncodeContext {
+                    four_octet_as: bits & 1 != 0,
+                    add_path: [bits & 2 != 0; 2],
+                    extended_next_hop: true,
+                    ..CTX
+                };
+                let longest = match family {
+                    Family::Ipv4Unicast => "192.0.2.1/32",
+                    Family::Ipv6Unicast => "2001:db8::1/128",
+                };
+                let nlri = [Nlri::with_path_id(7, longest.parse().unwrap())];
+                let mut out = Vec::new();
+                let said = encode_reach(family, &attributes, &next_hop, &nlri, &ctx, &mut out);
+                let room = has_room(family, &attributes, &next_hop, &ctx);
+                assert_eq!(said.is_ok(), room, "{asns} {family} {next_hop} {ctx:?}");
+                fit += u32::from(room);
+                do_not += u32::from(!room);
+            }
+        }
+    }
+    assert!(fit > 500 && do_not > 500, "{fit} {do_not}");
+}

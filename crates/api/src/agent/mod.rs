@@ -43,7 +43,7 @@ pub use report::{
 
 /// Path of the probe that only asks whether somebody is there.
 pub const LIVEZ: &str = "/livez";
-/// Path of the probe that asks whether pods can be wired, or routes exchanged.
+/// Path of the probe that asks whether pods can be wired.
 pub const READYZ: &str = "/readyz";
 /// Path of the attachments.
 pub const ATTACHMENTS: &str = "/v1/attachments";

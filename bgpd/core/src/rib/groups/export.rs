@@ -37,7 +37,7 @@ struct Judged {
     verdict: Option<ChainVerdict>,
     /// Without changes by policy; [`AttrId::NONE`] when it may not be announced. One reference is held.
     plain: AttrId,
-    /// With changes; one reference each is held.
+    /// With changes, likewise.
     changed: Vec<(Changes, AttrId)>,
 }
 
@@ -148,12 +148,9 @@ impl Rib {
             }
             released.append(&mut round.released);
             for judged in memo.judged {
-                released.extend(
-                    [judged.plain]
-                        .into_iter()
-                        .filter(|attrs| *attrs != AttrId::NONE),
-                );
-                released.extend(judged.changed.into_iter().map(|(_, attrs)| attrs));
+                let changed = judged.changed.into_iter().map(|(_, attrs)| attrs);
+                let all = changed.chain([judged.plain]);
+                released.extend(all.filter(|attrs| *attrs != AttrId::NONE));
             }
             let in_ring = group.members.iter().any(|m| match &m.position {
                 Position::Ring(_) => true,
@@ -270,9 +267,7 @@ impl Exporter<'_> {
             .export
             .apply(&finished.changes, &self.view(input));
         let attrs = self.send_as(input, &changed);
-        if attrs != AttrId::NONE {
-            judged.changed.push((finished.changes, attrs));
-        }
+        judged.changed.push((finished.changes, attrs));
         attrs
     }
 
@@ -423,7 +418,10 @@ impl Group {
             &mut encoded,
         ) {
             Ok(()) => encoded.into_iter().map(|e| out_message(e, own)).collect(),
-            Err(_) => self.encode_unreach(nlri),
+            Err(error) => {
+                debug_assert!(false, "{error}");
+                self.encode_unreach(nlri)
+            }
         }
     }
 }

@@ -76,6 +76,7 @@ impl GroupKey {
         cluster_id: Ipv4Addr,
     ) -> Result<(PathAttributes, Hop), NotSent> {
         let learned = source == RouteSource::Learned;
+        let hop = self.hop(route.next_hop, learned, from, changed.next_hop)?;
         let foreign = learned && route.attributes.hot().as_path_len > 0;
         let attributes = changed.attributes.as_ref().unwrap_or(route.attributes);
         let mut editor = attributes.edit();
@@ -103,7 +104,6 @@ impl GroupKey {
             }
         }
         self.outbound.drain(self.ebgp, &mut editor);
-        let hop = self.hop(route.next_hop, learned, from, changed.next_hop)?;
         let next_hop = match hop {
             Hop::Own => self.placeholder(),
             Hop::Received(next_hop) | Hop::Named(next_hop) => next_hop,
@@ -115,8 +115,8 @@ impl GroupKey {
         }
     }
 
-    /// A received next hop that the peers cannot read gives way to ours, unless it is to be kept: IPv4 routes have an
-    /// IPv6 one only where the peer takes it (RFC 8950).
+    /// A received next hop that the peers cannot read gives way to ours, unless it is to be kept or the route is reflected:
+    /// IPv4 routes have an IPv6 one only where the peer takes it (RFC 8950).
     fn hop(
         &self,
         received: Option<NextHop>,
@@ -145,7 +145,7 @@ impl GroupKey {
         };
         match self.reads(received) {
             true => Ok(Hop::Received(received)),
-            false if kept_on_purpose => Err(NotSent::NextHop(received)),
+            false if kept_on_purpose || inside => Err(NotSent::NextHop(received)),
             false => Ok(Hop::Own),
         }
     }
@@ -159,6 +159,7 @@ impl GroupKey {
                 link_local: None,
             },
         };
+        let next_hop = beyond_its_link(next_hop)?;
         self.reads(next_hop).then_some(next_hop)
     }
 

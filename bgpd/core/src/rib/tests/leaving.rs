@@ -67,6 +67,21 @@ fn ipv6_next_hops_of_ipv4_routes() {
         [NotSent::NextHop(via)],
         "and says so"
     );
+    let client = Relation {
+        reflector_client: true,
+        ..Relation::default()
+    };
+    bench.up(PeerUp {
+        relation: client,
+        ..takes(7, 65000)
+    });
+    bench.announce(7, &[prefix(2)], &attributes(&[65009], None), via);
+    assert_eq!(bench.sent[&3][&prefix(2)].1, via, "reflected as it is");
+    assert!(
+        !bench.has(4, &prefix(2)),
+        "a reflector stays out of the way"
+    );
+    assert_eq!(why_not(&bench, "p4", prefix(2)), [NotSent::NextHop(via)]);
     let mut marked = AttributeEditor::new(Origin::Igp);
     marked.set_as_path_sequence(&[65001]);
     marked.add_community(65000 << 16 | 4);
