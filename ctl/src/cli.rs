@@ -32,12 +32,13 @@ Examples:
   cat pool.json | roadbedctl apply -f -";
 
 const POLICY_EXAMPLES: &str = "\
-Nothing is asked of an agent: the policies are read from files or from the store. Exits with 0 whatever the decision;
+Nothing is asked of an agent: the policies are read from files, manifests or a standalone router's, or from the store. Exits with 0 whatever the decision;
 -o json has it as .decision, the rule that decided as .rule, the route as .before and .after, -o name just the decision.
 
 Examples:
   roadbedctl bgp policy test --policy from-tor -f policies.yaml --prefix 10.244.1.0/26 --as-path '65101 65121' --peer tor1
   roadbedctl bgp policy test --policy prefer --policy default --prefix 10.244.1.0/26 --community 65000:1 -o json
+  roadbedctl bgp policy test --policy from-tor -f /etc/roadbed/bgpd.toml --prefix 10.66.1.0/24
   roadbedctl bgp policy test --policy to-tor --direction export --source ownBlock --prefix 10.244.1.0/26";
 
 const PEER_EXAMPLES: &str = "\

@@ -8,6 +8,7 @@
 //! - [`manifests`]: files, directories and standard input to resources
 //! - [`bgp`]: the other `bgp` commands, from the agent
 //! - [`policy`]: `bgp policy test`; pure
+//! - [`router_file`]: the policies of a standalone router's file
 //! - [`plan`]: what an apply would do; pure
 //! - [`apply`]: the plan against a store
 //! - [`resources`]: `get` and `delete`
@@ -22,6 +23,7 @@ pub mod plan;
 pub mod policy;
 pub mod render;
 pub mod resources;
+pub mod router_file;
 pub mod run;
 
 pub use error::CtlError;

@@ -29,7 +29,7 @@ pub struct PolicyTest {
     /// Policy to ask; repeated: the policies of a peer, in their order. default, accept-all and reject-all exist too
     #[arg(long = "policy", required = true, value_name = "NAME")]
     pub policies: Vec<String>,
-    /// File, directory or - with the policies (for the policy default also the pools); absent: the store
+    /// File, directory or - with the policies (for the policy default also the pools), or a router's .toml; absent: the store
     #[arg(short, long = "file", value_name = "FILE")]
     pub file: Vec<std::path::PathBuf>,
     /// Which way the route goes; only the policy default asks

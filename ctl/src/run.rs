@@ -26,7 +26,7 @@ use crate::error::CtlError;
 use crate::manifests::{self, Found};
 use crate::plan::{self, object_name};
 use crate::policy::{self, PolicyTest};
-use crate::{render, resources};
+use crate::{render, resources, router_file};
 
 /// Characters of a container ID that tell it from others.
 const CONTAINER_ID_MIN: usize = 6;
@@ -336,8 +336,18 @@ fn is_called(attachment: &Attachment, name: &str) -> bool {
 fn policy_test(global: &Global, what: &PolicyTest, out: &mut dyn Write) -> Result<(), CtlError> {
     let objects = match what.file.is_empty() {
         false => {
-            let found = manifests::load(&what.file, &mut io::stdin().lock())?;
-            found.into_iter().map(|f| f.object).collect()
+            let of_router = |path: &std::path::PathBuf| router_file::is_router_file(path);
+            let (routers, others): (Vec<_>, Vec<_>) =
+                what.file.iter().cloned().partition(of_router);
+            let mut objects = Vec::new();
+            for path in routers {
+                objects.extend(router_file::load(&path)?);
+            }
+            if !others.is_empty() {
+                let found = manifests::load(&others, &mut io::stdin().lock())?;
+                objects.extend(found.into_iter().map(|f| f.object));
+            }
+            objects
         }
         true => {
             let config = store_config(global)?;

@@ -142,7 +142,7 @@ AS          65001
 Router ID   10.255.0.1
 Addresses   10.255.0.1
 Store       sqlite /srv/store.db (reachable)
-Agent       0.1.0, up 1m01s
+Version     0.1.0, up 1m01s
 
 NAME  ADDRESS   AS     STATE        SINCE  IPV4 IN/OUT  IPV6 IN/OUT
 tor1  10.1.0.1  65101  Established  3m12s  5/2          -
@@ -221,7 +221,7 @@ fn nobody_answers() {
     let socket = dir.path().join("agent.sock");
     let expected = |reason: &str| {
         format!(
-            "no agent answers at {} ({reason}): is roadbed-agent running on this node? Another run directory: --run-dir\n",
+            "no agent answers at {} ({reason}): is roadbed-agent (or roadbed-bgpd) running on this node? Another run directory: --run-dir\n",
             socket.display()
         )
     };

@@ -463,6 +463,67 @@ COMMUNITIES           65000:1,no-export  65000:2,no-export
     assert!(!rejected.out.contains("AFTER"), "{}", rejected.out);
 }
 
+/// A router's file has the policies, our AS, and much else that does not matter here.
+#[test]
+fn a_policy_is_tested_from_the_file_of_a_standalone_router() {
+    let room = Room::new();
+    let file = room.path("bgpd.toml");
+    let text = r#"
+[bgp]
+asNumber = 65001
+routerId = "10.255.0.1"
+nodePrefixes = ["192.0.2.0/24"]
+
+[[policies.from-tor.rules]]
+match = { prefixes = [{ prefix = "10.66.0.0/16", ge = 24, le = 28 }] }
+set = { prependAs = { count = 2 } }
+action = "accept"
+
+[peers.tor]
+address = "192.0.2.1"
+asNumber = 65101
+importPolicies = ["from-tor"]
+
+[router]
+networks = ["10.1.0.0/24"]
+"#;
+    std::fs::write(&file, text).unwrap();
+    let test = |file: &str, policy: &str, prefix: &str| {
+        let base = ["bgp", "policy", "test", "-f", file, "--policy", policy];
+        run(&[&base[..], &["--prefix", prefix, "--as-path", "65101"]].concat())
+    };
+    let done = test(&file, "from-tor", "10.66.1.0/26");
+    assert_eq!((done.code, done.err.as_str()), (0, ""), "{}", done.out);
+    assert!(
+        done.out.starts_with("accept by from-tor: rules[0]\n"),
+        "{}",
+        done.out
+    );
+    assert!(done.out.contains("65001 65001 65101"), "{}", done.out);
+    let verdict = |policy: &str, prefix: &str| {
+        let out = test(&file, policy, prefix).out;
+        out.lines().next().unwrap_or_default().to_owned()
+    };
+    for prefix in ["10.66.0.0/23", "10.66.1.0/29"] {
+        let said = "reject by no policy decides (RFC 8212)";
+        assert_eq!(verdict("from-tor", prefix), said, "{prefix}");
+    }
+    assert_eq!(
+        verdict("default", "192.0.2.7/32"),
+        "accept by default: built in"
+    );
+
+    let wrong = room.path("wrong.toml");
+    std::fs::write(&wrong, text.replace("ge = 24", "gee = 24")).unwrap();
+    test(&wrong, "from-tor", "10.66.1.0/26").fails(1, &["wrong.toml", "from-tor", "gee"]);
+    std::fs::write(&wrong, text.replace("le = 28", "le = 8")).unwrap();
+    test(&wrong, "from-tor", "10.66.1.0/26").fails(1, &["rules[0].match.prefixes[0]", "le"]);
+    std::fs::write(&wrong, "[bgp").unwrap();
+    test(&wrong, "from-tor", "10.66.1.0/26").fails(1, &["wrong.toml", "line 1"]);
+    let none = room.path("none.toml");
+    test(&none, "from-tor", "10.66.1.0/26").fails(1, &["none.toml", "cannot be read"]);
+}
+
 #[test]
 fn a_policy_test_follows_the_chain_and_its_direction() {
     let room = Room::new();

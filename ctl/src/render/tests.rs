@@ -97,7 +97,7 @@ AS          65001
 Router ID   10.255.0.1
 Addresses   10.255.0.1,fd00:255::1
 Store       sqlite /srv/store.db (reachable)
-Agent       0.1.0, up 1h02m
+Version     0.1.0, up 1h02m
 Conditions  Ready=True
             Allocatable=False (PoolFull): pods-v4 has no free slot
 
@@ -141,7 +141,7 @@ Router ID   -
 Addresses   -
 Store       sqlite /srv/store.db (NOT reachable; working from the snapshot)
             no such file
-Agent       0.1.0, up 0s
+Version     0.1.0, up 0s
 
 No peers: this node speaks BGP with nobody (no BGPPeer selects it).
 ",
