@@ -11,7 +11,8 @@ use roadbed_bgpd::config::{
     Router, aggregates, clashes, contradictions, med_rules, multipath, seed, sessions,
 };
 use roadbed_bgpd::{
-    ImportContext, LocalRoute, RouteSource, Speaker, SpeakerConfig, SpeakerOptions, StartError,
+    ImportContext, LocalRoute, Remains, RouteSource, Speaker, SpeakerConfig, SpeakerOptions,
+    StartError,
 };
 use roadbed_fib::{FibEvents, FibHandle};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -48,7 +49,7 @@ struct Task {
     known: watch::Receiver<Known>,
     blocks: Blocks,
     /// Until the speaker starts.
-    fib: Option<(FibHandle, FibEvents)>,
+    kernel: Option<Remains>,
     speaker: Option<Speaker>,
     problem: Option<String>,
 }
@@ -67,7 +68,7 @@ pub fn start(
         config: config.clone(),
         known,
         blocks,
-        fib: Some((fib, events)),
+        kernel: Some(Remains::none(fib, events)),
         speaker: None,
         problem: None,
     };
@@ -85,7 +86,6 @@ impl Task {
         let mut view = self.blocks.watch();
         let mut second = tokio::time::interval(Duration::from_secs(1));
         let mut retry = tokio::time::interval(RETRY);
-        let mut adopted = false;
         loop {
             tokio::select! {
                 question = questions.recv() => match question {
@@ -94,7 +94,8 @@ impl Task {
                 },
                 reply = stopped.recv() => {
                     if let Some(speaker) = self.speaker.take() {
-                        speaker.stop("agent stopped").await;
+                        // Nothing is to follow.
+                        drop(speaker.stop("agent stopped").await);
                     }
                     reply.map(|reply| reply.send(()));
                     return;
@@ -112,8 +113,8 @@ impl Task {
                     self.apply().await;
                 }
                 _ = retry.tick(), if self.speaker.is_none() => self.apply().await,
-                _ = second.tick(), if !adopted => if let Some(speaker) = &mut self.speaker {
-                    adopted = speaker.finish_adoption().await;
+                _ = second.tick() => if let Some(speaker) = &mut self.speaker {
+                    speaker.finish_adoption().await;
                 },
             }
         }
@@ -136,15 +137,20 @@ impl Task {
 
     async fn try_apply(&mut self, resources: &Arc<Resources>) -> Result<(), String> {
         let options = options(&self.config, resources)?;
+        let another = |running: &mut Speaker| !running.options().is_same_speaker(&options);
+        if let Some(running) = self.speaker.take_if(another) {
+            tracing::warn!(local_as = options.local_as, router_id = %options.router_id, "another AS or BGP Identifier: all sessions are reset");
+            self.kernel = running.stop("another AS or BGP Identifier").await;
+        }
         if self.speaker.is_none() {
-            let Some((fib, events)) = self.fib.take() else {
-                return Err("the speaker ended".into());
+            let Some(kernel) = self.kernel.take() else {
+                return Err("the speaker ended: restart the agent".into());
             };
-            match Speaker::start(options.clone(), fib, events) {
+            match Speaker::start(options.clone(), kernel) {
                 Ok(speaker) => self.speaker = Some(speaker),
                 Err(refused) => {
-                    let (error, fib, events) = *refused;
-                    self.fib = Some((fib, events));
+                    let (error, kernel) = *refused;
+                    self.kernel = Some(kernel);
                     return Err(start_problem(&error));
                 }
             }
@@ -153,20 +159,14 @@ impl Task {
         let Some(speaker) = &mut self.speaker else {
             return Ok(());
         };
-        let running = speaker.options();
-        let restart = (running.local_as, running.router_id, running.listen_port)
-            != (options.local_as, options.router_id, options.listen_port);
-        let (config, mut problems) = speaker_config(&self.config, resources, running);
+        let (config, mut problems) = speaker_config(&self.config, resources, &options);
+        if let Err(error) = speaker.adjust(&options).await {
+            problems.push(error.to_string());
+        }
         let routes = origination(&self.config, &self.blocks.view());
         let closed = "the RIB thread has ended: restart the agent";
         speaker.configure(config).await.map_err(|_| closed)?;
         speaker.originate(&routes).await.map_err(|_| closed)?;
-        if restart {
-            problems.push(
-                "a changed AS, router id or listen port takes effect when the agent restarts"
-                    .into(),
-            );
-        }
         if problems.is_empty() {
             Ok(())
         } else {

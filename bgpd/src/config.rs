@@ -21,7 +21,7 @@ use roadbed_api::kinds::{
     LimitAction, LinkBandwidth, PeerAs, PrefixLimits,
 };
 
-pub use file::{ConfigError, Resolved, load, parse, reload};
+pub use file::{ConfigError, Resolved, load, parse};
 pub use peers::{Clash, clashes, contradictions, sessions};
 pub use watch::Watch;
 

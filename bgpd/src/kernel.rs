@@ -11,6 +11,7 @@ use roadbed_fib::{
     SmallList, Source, WORST_METRIC,
 };
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::rib_thread::{KernelBatch, RibHandle, RibMessage};
 
@@ -24,6 +25,8 @@ pub(crate) struct KernelConfig {
     pub(crate) prefsrc: [Option<IpAddr>; 2],
     /// Whether learned routes go to the kernel at all.
     pub(crate) install: bool,
+    /// Peers have said what they have: what an earlier speaker left beside it can go.
+    pub(crate) adopted: bool,
 }
 
 pub(crate) struct KernelTask {
@@ -43,15 +46,17 @@ pub(crate) struct KernelTask {
     lost: HashSet<IpAddr>,
     /// It was said that next hops cannot be tracked.
     complained: bool,
+    /// Routes of an earlier speaker of this process that the RIB has not spoken of.
+    left: HashSet<IpNet>,
 }
 
 impl KernelTask {
     pub(crate) fn new(
-        fib: FibHandle,
-        events: FibEvents,
+        (fib, events): (FibHandle, FibEvents),
         rib: RibHandle,
         queue: mpsc::Receiver<KernelBatch>,
         config: watch::Receiver<KernelConfig>,
+        left: HashSet<IpNet>,
     ) -> Self {
         Self {
             fib,
@@ -64,31 +69,45 @@ impl KernelTask {
             discarded: HashSet::new(),
             lost: HashSet::new(),
             complained: false,
+            left,
         }
     }
 
-    /// Runs until the RIB thread or the route writer ends.
-    pub(crate) async fn run(mut self) {
+    /// Lets go of the kernel: the way to it, and the routes that are there.
+    pub(crate) async fn end(self) -> (FibHandle, FibEvents, HashSet<IpNet>) {
+        for next_hop in self.states.keys() {
+            // The writer only stops with the whole process.
+            self.fib.untrack(key(next_hop)).await.ok();
+        }
+        let routes = self.wanted.into_keys().chain(self.discarded);
+        let routes = routes.chain(self.left).collect();
+        (self.fib, self.events, routes)
+    }
+
+    /// Runs until it is stopped, or the RIB thread or the route writer ends.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Self {
         let mut configured = self.config.clone();
         loop {
             tokio::select! {
+                biased;
+                () = stop.cancelled() => return self,
                 batch = self.queue.recv() => match batch {
                     Some(batch) => {
                         self.take(batch).await;
                         // Tells the RIB thread that it may hand over what it held back.
                         if self.rib.sender().send(RibMessage::KernelReady).await.is_err() {
-                            return;
+                            return self;
                         }
                     }
-                    None => return,
+                    None => return self,
                 },
                 events = self.events.next() => match events {
                     Some(events) => self.next_hops_changed(events).await,
-                    None => return,
+                    None => return self,
                 },
                 changed = configured.changed() => {
                     if changed.is_err() {
-                        return;
+                        return self;
                     }
                     self.reconfigure().await;
                 }
@@ -122,6 +141,7 @@ impl KernelTask {
             ..
         } in batch.routes
         {
+            self.left.remove(&prefix);
             match install && discard {
                 true => self.discarded.insert(prefix),
                 false => self.discarded.remove(&prefix),
@@ -195,9 +215,16 @@ impl KernelTask {
 
     /// The configuration changed. Without installation nothing is wanted; the RIB tells all again when it comes on.
     async fn reconfigure(&mut self) {
-        let all = self.wanted.keys().chain(&self.discarded);
-        let all = all.copied().collect();
-        if !self.config.borrow().install {
+        let mut all: Vec<IpNet> = Vec::new();
+        let (install, adopted) = {
+            let config = self.config.borrow();
+            (config.install, config.adopted)
+        };
+        if adopted || !install {
+            all.extend(self.left.drain());
+        }
+        all.extend(self.wanted.keys().chain(&self.discarded));
+        if !install {
             self.wanted = HashMap::new();
             self.discarded = HashSet::new();
         }

@@ -39,7 +39,8 @@ pub use range::RangeConfig;
 pub use rib_thread::RibClosed;
 pub use session::Limits;
 pub use speaker::{
-    LocalRoute, Origination, PeerConfig, Speaker, SpeakerConfig, SpeakerOptions, StartError,
+    LocalRoute, Origination, PeerConfig, Remains, Speaker, SpeakerConfig, SpeakerOptions,
+    StartError,
 };
 pub use transport::{Transport, Ttl};
 

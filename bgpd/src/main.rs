@@ -9,7 +9,7 @@ use clap::Parser;
 use roadbed_bgpd::api::{Shown, Standalone};
 use roadbed_bgpd::ask::{answer, questions};
 use roadbed_bgpd::config::{self, ConfigError, Watch};
-use roadbed_bgpd::{Speaker, SpeakerOptions, program};
+use roadbed_bgpd::{Remains, Speaker, program};
 use roadbed_fib::{Fib, FibOptions, Source};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -17,8 +17,6 @@ use tokio::signal::unix::{SignalKind, signal};
 const WRONG_CONFIG: u8 = 2;
 /// How often the run directory is looked after.
 const AUDIT: Duration = Duration::from_secs(5);
-const RESTART: &str =
-    "asNumber, routerId, clusterId and listenPort of [bgp] take effect after a restart";
 
 /// BGP speaker: peers with routers, learns their routes into the kernel (protocol 82), announces its own.
 #[derive(Parser)]
@@ -95,8 +93,8 @@ async fn run(args: Args, resolved: config::Resolved) -> Result<()> {
     })
     .await
     .context("cannot reach the kernel's routing tables")?;
-    let mut speaker =
-        Speaker::start(resolved.options.clone(), fib, events).map_err(|refused| refused.0)?;
+    let mut speaker = Speaker::start(resolved.options.clone(), Remains::none(fib, events))
+        .map_err(|refused| refused.0)?;
     let mut watch = watch(&args);
     speaker.configure(resolved.config).await?;
     speaker.originate(&resolved.local).await?;
@@ -111,7 +109,6 @@ async fn run(args: Args, resolved: config::Resolved) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut second = tokio::time::interval(Duration::from_secs(1));
     let mut look_after = tokio::time::interval(AUDIT);
-    let mut adopted = false;
     let mut problem = None;
     loop {
         tokio::select! {
@@ -119,9 +116,9 @@ async fn run(args: Args, resolved: config::Resolved) -> Result<()> {
                 answer(question, Some(&speaker), problem.as_deref()).await;
             }
             _ = look_after.tick() => shown.keep(),
-            _ = second.tick(), if !adopted => adopted = speaker.finish_adoption().await,
-            _ = hangup.recv() => problem = reload(&args, &mut speaker, "SIGHUP").await?,
-            () = changed(&mut watch) => problem = reload(&args, &mut speaker, "the file changed").await?,
+            _ = second.tick() => speaker.finish_adoption().await,
+            _ = hangup.recv() => (speaker, problem) = reload(&args, speaker, "SIGHUP").await?,
+            () = changed(&mut watch) => (speaker, problem) = reload(&args, speaker, "the file changed").await?,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -157,9 +154,14 @@ async fn changed(watch: &mut Option<Watch>) {
     }
 }
 
-/// A file that is wrong changes nothing. What needs a person's eye.
-async fn reload(args: &Args, speaker: &mut Speaker, why: &'static str) -> Result<Option<String>> {
-    let resolved = match config::reload(&args.config, speaker.options()) {
+/// A file that is wrong changes nothing. The speaker, which is another one when our AS or Identifier changes, and what
+/// needs a person's eye.
+async fn reload(
+    args: &Args,
+    mut speaker: Speaker,
+    why: &'static str,
+) -> Result<(Speaker, Option<String>)> {
+    let resolved = match config::load(&args.config) {
         Ok(resolved) => resolved,
         Err(error) => {
             let problems = error.to_string();
@@ -171,17 +173,24 @@ async fn reload(args: &Args, speaker: &mut Speaker, why: &'static str) -> Result
                 "reload refused: running on with the settings in force until the file is right"
             );
             let problems: Vec<&str> = problems.lines().collect();
-            return Ok(Some(problems.join("; ")));
+            return Ok((speaker, Some(problems.join("; "))));
         }
     };
-    let (old, new) = (speaker.options(), &resolved.options);
-    let fixed = |o: &SpeakerOptions| (o.local_as, o.router_id, o.cluster_id, o.listen_port);
-    let restart = fixed(old) != fixed(new);
-    if restart {
-        tracing::warn!("{RESTART}");
+    let mut problem = None;
+    let options = resolved.options;
+    if speaker.options().is_same_speaker(&options) {
+        if let Err(error) = speaker.adjust(&options).await {
+            tracing::error!(%error, "listening where it did before");
+            problem = Some(error.to_string());
+        }
+    } else {
+        tracing::warn!(local_as = options.local_as, router_id = %options.router_id, "another AS or BGP Identifier: all sessions are reset");
+        let remains = speaker.stop("another AS or BGP Identifier").await;
+        let remains = remains.context("the speaker did not end in order")?;
+        speaker = Speaker::start(options, remains).map_err(|refused| refused.0)?;
     }
     speaker.configure(resolved.config).await?;
     speaker.originate(&resolved.local).await?;
     tracing::info!(why, "configuration reloaded");
-    Ok(restart.then(|| RESTART.to_owned()))
+    Ok((speaker, problem))
 }

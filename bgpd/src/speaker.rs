@@ -1,5 +1,7 @@
 //! The speaker as its host sees it: start, configure, originate, look in, stop.
 
+mod options;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -15,11 +17,12 @@ use bgp_core::rib::{
 use ipnet::IpNet;
 use roadbed_api::agent::{BgpPeer, BmpStationReport, FamilyCounts, PeerReport};
 use roadbed_api::kinds::AddressFamily;
-use roadbed_fib::{FibEvents, FibHandle, Source};
+use roadbed_fib::{FibHandle, Source};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::bmp::{StationConfig, Stations};
@@ -31,6 +34,8 @@ use crate::rib_thread::{self, RibClosed, RibHandle, RibMessage};
 use crate::session::{Command, Context, Limits, Session};
 use crate::transport::Transport;
 
+pub use options::Remains;
+
 /// Commands that may wait for one session.
 pub(crate) const COMMAND_QUEUE: usize = 8;
 /// How long an answer to a question may take.
@@ -38,7 +43,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 /// How long sessions may take to say goodbye.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
 
-/// What cannot change while the speaker runs.
+/// Who the speaker is. Another AS or Identifier is another speaker; see [`SpeakerOptions::is_same_speaker`].
 #[derive(Clone, Debug)]
 pub struct SpeakerOptions {
     /// Our AS.
@@ -166,20 +171,22 @@ pub struct Speaker {
     kernel: watch::Sender<KernelConfig>,
     /// Until what an earlier run left in the kernel is swept.
     adopting: Option<Adopting>,
-    _listener: Option<AbortOnDropHandle<()>>,
-    kernel_task: AbortOnDropHandle<()>,
+    listener: Option<AbortOnDropHandle<()>>,
+    kernel_task: AbortOnDropHandle<KernelTask>,
+    /// Ends the kernel task between two of its steps.
+    kernel_stop: CancellationToken,
 }
 
 impl Speaker {
-    /// Listens and starts the RIB, without peers. Must be called inside a tokio runtime.
+    /// Listens and starts the RIB, without peers. Must be called inside a tokio runtime. Routes that an earlier speaker left
+    /// stay until the peers of this one have said what they have.
     ///
     /// # Errors
     /// When the port or a thread cannot be had; what was given comes back for another try.
     pub fn start(
         options: SpeakerOptions,
-        fib: FibHandle,
-        events: FibEvents,
-    ) -> Result<Self, Box<(StartError, FibHandle, FibEvents)>> {
+        remains: Remains,
+    ) -> Result<Self, Box<(StartError, Remains)>> {
         let listener = match options.listen_port {
             0 => Ok(None),
             port => listener::bind(port).map(Some).map_err(StartError::from),
@@ -196,18 +203,24 @@ impl Speaker {
         });
         let (listener, (rib, kernel_queue)) = match started {
             Ok(started) => started,
-            Err(error) => return Err(Box::new((error, fib, events))),
+            Err(error) => return Err(Box::new((error, remains))),
         };
-        let (admission, admission_seen) = watch::channel(Admission::default());
+        let Remains {
+            fib,
+            events,
+            routes,
+        } = remains;
         let (kernel, kernel_config) = watch::channel(KernelConfig::default());
         let kernel_task = KernelTask::new(
-            fib.clone(),
-            events,
+            (fib.clone(), events),
             rib.clone(),
             kernel_queue,
             kernel_config,
+            routes,
         );
-        Ok(Self {
+        let kernel_stop = CancellationToken::new();
+        let kernel_task = kernel_task.run(kernel_stop.clone());
+        let mut speaker = Self {
             adopting: Some(Adopting {
                 fib: fib.clone(),
                 since: Instant::now(),
@@ -225,12 +238,14 @@ impl Speaker {
             originated: HashMap::new(),
             import: ImportContext::default(),
             aggregates: Vec::new(),
-            admission,
+            admission: watch::channel(Admission::default()).0,
             kernel,
-            _listener: listener
-                .map(|l| AbortOnDropHandle::new(tokio::spawn(listener::run(l, admission_seen)))),
-            kernel_task: AbortOnDropHandle::new(tokio::spawn(kernel_task.run())),
-        })
+            listener: None,
+            kernel_task: AbortOnDropHandle::new(tokio::spawn(kernel_task)),
+            kernel_stop,
+        };
+        speaker.listener = listener.map(|listener| speaker.listen(listener));
+        Ok(speaker)
     }
 
     /// What the speaker was started with.
@@ -246,6 +261,7 @@ impl Speaker {
         let kernel = KernelConfig {
             prefsrc: config.prefsrc,
             install: config.install_routes,
+            adopted: self.adopting.is_none(),
         };
         let install = kernel.install;
         self.kernel.send_if_modified(|old| {
@@ -501,10 +517,10 @@ impl Speaker {
     }
 
     /// Sweeps learned routes of an earlier run once every peer has sent End-of-RIB for each of its families, or the
-    /// deadline passed. To be called about once a second; true when that is behind.
-    pub async fn finish_adoption(&mut self) -> bool {
+    /// deadline passed. To be called about once a second.
+    pub async fn finish_adoption(&mut self) {
         if self.adopting.is_none() {
-            return true;
+            return;
         }
         if !self.adoption_is_overdue() {
             let mut reports = self.reports().await;
@@ -520,7 +536,7 @@ impl Speaker {
                 !r.families.is_empty() && r.families.values().all(|f| f.end_of_rib)
             };
             if !complete || !reports.iter().all(through) {
-                return false;
+                return;
             }
         }
         // What the peers said must be with the writer before the rest is swept. The first barrier brings the answers about
@@ -530,14 +546,14 @@ impl Speaker {
             if tokio::time::timeout(ANSWER_DEADLINE, passed).await.is_err()
                 && !self.adoption_is_overdue()
             {
-                return false;
+                return;
             }
         }
         if let Some(adopting) = self.adopting.take() {
             // The writer only stops with the whole process.
             adopting.fib.finish_adoption(Source::Bgp).await.ok();
+            self.kernel.send_modify(|config| config.adopted = true);
         }
-        true
     }
 
     fn adoption_is_overdue(&self) -> bool {
@@ -546,13 +562,14 @@ impl Speaker {
             .is_some_and(|adopting| adopting.since.elapsed() >= ADOPTION_DEADLINE)
     }
 
-    /// Says goodbye to all peers (Cease, Administrative Shutdown; RFC 9003) and ends. Kernel routes stay.
-    pub async fn stop(mut self, message: &str) {
+    /// Says goodbye to all peers (Cease, Administrative Shutdown; RFC 9003) and ends. Kernel routes stay; what another speaker
+    /// needs to take them over, unless something failed.
+    pub async fn stop(mut self, message: &str) -> Option<Remains> {
         // Before the sessions end, or their routes would be withdrawn with them.
-        self.kernel_task.abort();
+        self.kernel_stop.cancel();
+        let mut kernel = None;
         let all = async {
-            // An abort is the only way that it ends here.
-            (&mut self.kernel_task).await.ok();
+            kernel = (&mut self.kernel_task).await.ok();
             for running in self.peers.values() {
                 let stop = Command::Stop(message.to_owned());
                 running.commands.send(stop).await.ok();
@@ -574,6 +591,17 @@ impl Speaker {
         }
         // After the sessions, so that collectors hear how they ended.
         self.stations.stop(message).await;
+        if let Some(listener) = self.listener.take() {
+            listener.abort();
+            // The port is free once it has ended.
+            listener.await.ok();
+        }
+        let (fib, events, routes) = kernel?.end().await;
+        Some(Remains {
+            fib,
+            events,
+            routes,
+        })
     }
 }
 

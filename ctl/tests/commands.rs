@@ -505,7 +505,7 @@ networks = ["10.1.0.0/24"]
         out.lines().next().unwrap_or_default().to_owned()
     };
     for prefix in ["10.66.0.0/23", "10.66.1.0/29"] {
-        let said = "reject by no policy decides (RFC 8212)";
+        let said = "reject by from-tor: defaultAction";
         assert_eq!(verdict("from-tor", prefix), said, "{prefix}");
     }
     assert_eq!(

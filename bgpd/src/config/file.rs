@@ -100,24 +100,12 @@ pub struct Resolved {
 /// # Errors
 /// When it cannot be read or used; everything that is wrong together.
 pub fn load(path: &Path) -> Result<Resolved, ConfigError> {
-    load_for(path, None)
-}
-
-/// As [`load`], for a speaker that runs and stays who it is whatever the file says now.
-///
-/// # Errors
-/// As [`load`].
-pub fn reload(path: &Path, running: &SpeakerOptions) -> Result<Resolved, ConfigError> {
-    load_for(path, Some(running))
-}
-
-fn load_for(path: &Path, running: Option<&SpeakerOptions>) -> Result<Resolved, ConfigError> {
     let name = path.display().to_string();
     let text = read(path).map_err(|source| ConfigError::Read {
         path: name.clone(),
         source,
     })?;
-    parse_for(&text, &name, running).map_err(ConfigError::Wrong)
+    parse(&text, &name).map_err(ConfigError::Wrong)
 }
 
 /// The text of a file.
@@ -136,20 +124,12 @@ pub(super) fn read(path: &Path) -> std::io::Result<String> {
 /// # Errors
 /// Everything that is wrong, in the order of the text.
 pub fn parse(text: &str, name: &str) -> Result<Resolved, DocumentErrors> {
-    parse_for(text, name, None)
-}
-
-fn parse_for(
-    text: &str,
-    name: &str,
-    running: Option<&SpeakerOptions>,
-) -> Result<Resolved, DocumentErrors> {
     let mut errors = Errors {
         origin: name,
         found: DocumentErrors::new(),
     };
     let resolved = match toml::parse(text) {
-        Ok(root) => resolve(&root, running, &mut errors),
+        Ok(root) => resolve(&root, &mut errors),
         Err(faults) => {
             for (place, message) in faults {
                 errors.add(place, String::new(), message);
@@ -240,11 +220,7 @@ impl Errors<'_> {
     }
 }
 
-fn resolve(
-    root: &Node,
-    running: Option<&SpeakerOptions>,
-    errors: &mut Errors<'_>,
-) -> Option<Resolved> {
+fn resolve(root: &Node, errors: &mut Errors<'_>) -> Option<Resolved> {
     for entry in root.entries().unwrap_or_default() {
         if !TABLES.contains(&entry.key.as_str()) {
             let message = unknown_field(&entry.key, &TABLES);
@@ -313,10 +289,9 @@ fn resolve(
         listen_port: bgp.listen_port.unwrap_or(DEFAULT_BGP_PORT),
         seed: seed(),
     };
-    let now = running.unwrap_or(&options);
     let router = Router {
-        local_as: now.local_as,
-        router_id: now.router_id,
+        local_as: options.local_as,
+        router_id: options.router_id,
         policies: &policies,
         graceful_shutdown: bgp.graceful_shutdown,
     };

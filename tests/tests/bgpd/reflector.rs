@@ -29,13 +29,14 @@ fn routes_of_and_to_clients_are_reflected_and_those_between_others_are_not() {
         bird_lacks(&bird, RIGHT).and_then(|()| frr_lacks(&frr, LEFT))
     });
 
-    let reflected = || {
+    let reflected = |cluster: &str| {
+        let list = format!("BGP.cluster_list: {cluster}\n");
         bird_has(
             &bird,
             RIGHT,
             &[
                 "BGP.originator_id: 10.98.0.2",
-                "BGP.cluster_list: 192.0.2.77",
+                &list,
                 "BGP.next_hop: 10.98.0.2",
                 "BGP.local_pref: 100",
             ],
@@ -45,7 +46,7 @@ fn routes_of_and_to_clients_are_reflected_and_those_between_others_are_not() {
             LEFT,
             &[
                 ("/originatorId", json!("10.99.0.2")),
-                ("/clusterList/list", json!(["192.0.2.77"])),
+                ("/clusterList/list", json!([cluster])),
                 ("/nexthops/0/ip", json!("10.99.0.2")),
                 ("/valid", json!(true)),
             ],
@@ -53,8 +54,12 @@ fn routes_of_and_to_clients_are_reflected_and_those_between_others_are_not() {
     };
     for (left, right) in [(CLIENT, ""), ("", CLIENT), (CLIENT, CLIENT)] {
         Three::reload(&speaker, &peers(left, right));
-        reflected();
+        reflected("192.0.2.77");
     }
+    // Another cluster: no OPEN says it.
+    let other = peers(CLIENT, CLIENT).replace("192.0.2.77", "192.0.2.78");
+    Three::reload(&speaker, &other);
+    reflected("192.0.2.78");
     Three::reload(&speaker, &peers("", ""));
     eventually(SOON, "what was reflected is withdrawn", || {
         bird_lacks(&bird, RIGHT).and_then(|()| frr_lacks(&frr, LEFT))

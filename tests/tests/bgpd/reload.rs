@@ -6,11 +6,13 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
+use roadbed_api::agent::NodeStatus;
 use roadbed_tests::bgpd::Bgpd;
-use roadbed_tests::wait::eventually;
+use roadbed_tests::wait::{eventually, throughout};
 
 use crate::fixture::{OUR_NETWORKS, Pair, SOON, config, peer};
 use crate::script::{Script, UPDATE, mandatory, update};
+use crate::three::{LEFT, Three, bird, bird_has, frr, ours};
 
 /// Puts another file in place and waits until it is in force.
 #[track_caller]
@@ -80,7 +82,7 @@ fn a_reload_does_not_reset_what_it_does_not_change() {
 }
 
 #[test]
-fn a_changed_hold_time_does_not_reset_a_changed_as_does() {
+fn a_changed_policy_does_not_reset_a_changed_as_does() {
     let pair = Pair::new();
     let before = peer("one", "10.99.0.2", "passive = true");
     let mut speaker = pair.speaker(&before);
@@ -104,6 +106,93 @@ fn a_changed_hold_time_does_not_reset_a_changed_as_does() {
         speaker.says(&["session down"])
     });
     pair.kernel_has(&[]);
+}
+
+/// What every OPEN says takes other sessions. The kernel keeps what it has until the peers have said what they have; what they
+/// do not say again goes then.
+#[test]
+fn another_as_or_identifier_is_another_speaker() {
+    const VIA_LEFT: &str = "via 10.99.0.2 dev eth0";
+    let three = Three::new();
+    let left = |asn: &str| bird("left", 65002, &[LEFT], "", "").replace("as 65001;", asn);
+    let bird = three.left_bird(&left("as 65001;"));
+    let frr = three.right_frr(&frr(65003, &["10.3.0.0/24"], ""));
+    let peers = ours("left", 65002, "") + &ours("right", 65003, "");
+    let mut speaker = three.speaker(&peers);
+    let right = ("10.3.0.0/24", "via 10.98.0.2 dev eth1");
+    three.left.kernel_has(&[(LEFT, VIA_LEFT), right]);
+    bird_has(&bird, "10.3.0.0/24", &["BGP.as_path: 65001 65003\n"]);
+
+    let file = |identity: &str, peers: &str| {
+        let text = config(peers, "\"10.2.0.0/24\"");
+        text.replace("asNumber = 65001\nrouterId = \"10.99.0.1\"", identity)
+    };
+    let another = "asNumber = 65001\nrouterId = \"10.99.0.77\"";
+    speaker.reload(&file(another, &peers)).unwrap();
+    throughout(Duration::from_secs(5), "the kernel keeps all", || {
+        three.left.kernel_has_now(&[(LEFT, VIA_LEFT), right])
+    });
+    eventually(SOON, "BIRD hears the other Identifier", || {
+        bird.shows(
+            "show protocols all rb",
+            &["Established", "Neighbor ID:      10.99.0.77"],
+        )
+    });
+    bird_has(&bird, "10.3.0.0/24", &["BGP.as_path: 65001 65003\n"]);
+    assert_eq!(speaker.logged(&["session established"]), 4);
+    let status: NodeStatus = speaker.ctl_json("status").unwrap();
+    assert_eq!(status.router_id, Some([10, 99, 0, 77].into()));
+
+    // Another AS, and nothing from the left any more.
+    bird.configure(&left("as 65010;")).unwrap();
+    frr.configure(&["router bgp 65003", "neighbor 10.98.0.1 remote-as 65010"])
+        .unwrap();
+    let closed = "importPolicies = [\"reject-all\"]";
+    let peers = ours("left", 65002, closed) + &ours("right", 65003, "");
+    let another = "asNumber = 65010\nrouterId = \"10.99.0.77\"";
+    speaker.reload(&file(another, &peers)).unwrap();
+    three.left.kernel_has(&[right]);
+    bird_has(&bird, "10.3.0.0/24", &["BGP.as_path: 65010 65003\n"]);
+    assert_eq!(
+        speaker.logged(&["another AS or BGP Identifier: all sessions are reset"]),
+        2
+    );
+    speaker.stop().unwrap();
+}
+
+/// Another port is listened on at once; one that is taken changes nothing.
+#[test]
+fn another_port_touches_no_session() {
+    let pair = Pair::new();
+    let peers = peer("one", "10.99.0.2", "passive = true");
+    let mut speaker = pair.speaker(&peers);
+    let mut script = Script::establish(&pair.peer, "10.99.0.2", "10.99.0.1");
+    let with = |port: u16| config(&format!("listenPort = {port}\n{peers}"), OUR_NETWORKS);
+    let listens = |port: u16| {
+        let to = ("10.99.0.1", port);
+        pair.peer
+            .within(|| std::net::TcpStream::connect(to))
+            .is_ok()
+    };
+    assert!(listens(179) && !listens(1179));
+    reloaded(&mut speaker, &with(1179));
+    assert!(listens(1179) && !listens(179));
+    let taken = pair
+        .us
+        .within(|| std::net::TcpListener::bind("0.0.0.0:1180"))
+        .unwrap();
+    reloaded(&mut speaker, &with(1180));
+    let status = speaker.ctl("status").unwrap();
+    for word in ["ConfigurationInForce=False", "1180 is in use"] {
+        assert!(status.contains(word), "{word}: {status}");
+    }
+    assert!(listens(1179));
+    drop(taken);
+    reloaded(&mut speaker, &with(0));
+    assert!(!listens(1179));
+    script.keep_alive(Duration::from_millis(500));
+    assert_eq!(speaker.logged(&["session established"]), 1);
+    assert_eq!(speaker.logged(&["session down"]), 0);
 }
 
 /// The file with this route policy for what the peer sends.

@@ -199,6 +199,8 @@ pub enum Event {
     ImportContext(ImportContext),
     /// Whether learned best paths go to the kernel ([`Output::Fib`]). When that comes on, all of them are told again.
     Install(bool),
+    /// Our cluster, as a route reflector, from now on (RFC 4456 §7).
+    ClusterId(Ipv4Addr),
     /// How MEDs are compared from now on.
     MedRules(MedRules),
     /// Which paths share the traffic of a prefix from now on.
@@ -348,6 +350,7 @@ impl Rib {
             Event::Aggregates(table, aggregates) => self.set_aggregates(table, aggregates),
             Event::ImportContext(context) => self.set_context(context),
             Event::Install(on) => self.set_install(on),
+            Event::ClusterId(id) => self.set_cluster_id(id),
             Event::MedRules(rules) => self.set_med_rules(rules),
             Event::Multipath(rules) => self.set_multipath(rules),
             Event::Policies(session, import, export, relation) => {

@@ -1,6 +1,7 @@
 //! Work that is too long for one event: cursors over the tables, the queue of changed prefixes, delivery. Each call
 //! does a bounded slice, so that the thread gets back to its events within about 2 ms.
 
+use std::net::Ipv4Addr;
 use std::ops::Range;
 
 use bgp_wire::{Family, NextHop};
@@ -175,6 +176,19 @@ impl Rib {
         if self.context != context {
             self.context = context;
             self.queue(Task::Reimport(None));
+        }
+    }
+
+    /// Loops are others then, and what is reflected says another cluster.
+    pub(super) fn set_cluster_id(&mut self, id: Ipv4Addr) {
+        if std::mem::replace(&mut self.config.cluster_id, id) == id {
+            return;
+        }
+        self.queue(Task::Reimport(None));
+        let internal = |id: &PeerId| self.peers.get(*id).is_some_and(|p| !p.up.ebgp());
+        let internal: Vec<PeerId> = self.peers.ids().filter(internal).collect();
+        for id in internal {
+            self.queue(Task::Reexport(id));
         }
     }
 

@@ -359,3 +359,42 @@ fn declared_policies_change_what_comes_in_and_what_goes_out() {
     bench.withdraw(1, &nets);
     assert_eq!(bench.rib.summary().attribute_sets, 0);
 }
+
+/// RFC 4456 §7, §8: with another cluster what is reflected says so, and what was a loop is none, or the other way round.
+#[test]
+fn another_cluster_takes_effect_at_once() {
+    let mut bench = Bench::with(true);
+    let client = |session| PeerUp {
+        relation: Relation {
+            reflector_client: true,
+            ..Relation::default()
+        },
+        ..up(session, 65000)
+    };
+    bench.up(client(1));
+    bench.up(client(2));
+    bench.up(up(3, 65003));
+    let ours = Ipv4Addr::new(10, 255, 0, 1);
+    let other = Ipv4Addr::new(10, 255, 0, 2);
+    let mut passed = AttributeEditor::new(Origin::Igp);
+    passed.set_originator_id(Some([10, 9, 9, 9].into()));
+    passed.prepend_cluster_id(other);
+    bench.announce(1, &[prefix(1)], &attributes(&[], None), next_hop(1));
+    bench.announce(1, &[prefix(2)], &passed.build(), next_hop(1));
+    let clusters = |bench: &Bench, n: u32| {
+        let sent = bench.sent[&2].get(&prefix(n));
+        sent.map(|(attributes, _)| attributes.cluster_list().collect::<Vec<_>>())
+    };
+    let external = bench.messages[&3];
+    for (cluster, second) in [(other, None), (ours, Some(vec![ours, other]))] {
+        bench.event(Event::ClusterId(cluster));
+        assert_eq!(clusters(&bench, 1), Some(vec![cluster]));
+        assert_eq!(clusters(&bench, 2), second);
+    }
+    assert!(bench.has(3, &prefix(1)) && bench.has(3, &prefix(2)));
+    let told = bench.messages[&3] - external;
+    assert_eq!(told, 2, "the second route went and came back, no more");
+    let all = bench.messages[&2];
+    bench.event(Event::ClusterId(ours));
+    assert_eq!(bench.messages[&2], all, "the same changes nothing");
+}

@@ -1,0 +1,68 @@
+//! A running speaker under other options: what it takes over, and what takes another speaker.
+
+use std::collections::HashSet;
+
+use bgp_core::rib::Event;
+use ipnet::IpNet;
+use roadbed_fib::{FibEvents, FibHandle};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Speaker, SpeakerOptions, StartError};
+use crate::listener;
+
+/// What a speaker needs of the kernel, and what an earlier one of this process left there.
+#[derive(Debug)]
+pub struct Remains {
+    pub(super) fib: FibHandle,
+    pub(super) events: FibEvents,
+    /// Learned routes that nobody has confirmed since.
+    pub(super) routes: HashSet<IpNet>,
+}
+
+impl Remains {
+    /// Nothing but the way to the kernel.
+    pub fn none(fib: FibHandle, events: FibEvents) -> Self {
+        Self {
+            fib,
+            events,
+            routes: HashSet::new(),
+        }
+    }
+}
+
+impl SpeakerOptions {
+    /// Whether both are the same speaker to its peers: what every OPEN says of it.
+    pub fn is_same_speaker(&self, other: &SpeakerOptions) -> bool {
+        (self.local_as, self.router_id) == (other.local_as, other.router_id)
+    }
+}
+
+impl Speaker {
+    /// Takes over what no OPEN says: the port and the cluster. AS and Identifier stay what they are.
+    ///
+    /// # Errors
+    /// When nobody can listen on the new port; the old one is kept then.
+    pub async fn adjust(&mut self, options: &SpeakerOptions) -> Result<(), StartError> {
+        if self.options.cluster_id != options.cluster_id {
+            self.options.cluster_id = options.cluster_id;
+            // A RIB thread that has ended is reported by whatever comes next.
+            let cluster = Event::ClusterId(options.cluster_id);
+            self.rib.event(cluster).await.ok();
+        }
+        if self.options.listen_port != options.listen_port {
+            let port = options.listen_port;
+            self.listener = match port {
+                0 => None,
+                port => Some(self.listen(listener::bind(port)?)),
+            };
+            self.options.listen_port = port;
+            tracing::info!(port, "listening");
+        }
+        Ok(())
+    }
+
+    pub(super) fn listen(&self, listener: tokio::net::TcpListener) -> AbortOnDropHandle<()> {
+        let admission = self.admission.subscribe();
+        AbortOnDropHandle::new(tokio::spawn(listener::run(listener, admission)))
+    }
+}
