@@ -173,7 +173,7 @@ impl RunDir {
             _ => {}
         }
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(fail("make"))?;
-        // Before there is a path: nobody may connect in between.
+        // Before there is a path, which the mask narrows: nobody may connect in between.
         let socket = File::from(OwnedFd::from(socket));
         socket
             .set_permissions(fs::Permissions::from_mode(0o660))
@@ -181,6 +181,8 @@ impl RunDir {
         let socket = Socket::from(OwnedFd::from(socket));
         let address = SockAddr::unix(&path).map_err(fail("name"))?;
         socket.bind(&address).map_err(fail("listen on"))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o660))
+            .map_err(fail("set the mode of"))?;
         socket.listen(BACKLOG).map_err(fail("listen on"))?;
         socket.set_nonblocking(true).map_err(fail("listen on"))?;
         UnixListener::from_std(OwnedFd::from(socket).into()).map_err(fail("listen on"))

@@ -91,11 +91,16 @@ impl Rack {
 
     /// A ToR on FRR that says how fast its way is, in Mbit/s.
     fn frr(&self, tor: u8, bandwidth: &str) -> Frr {
+        self.frr_in(65002, tor, bandwidth)
+    }
+
+    /// As [`Rack::frr`], in this AS.
+    fn frr_in(&self, asn: u32, tor: u8, bandwidth: &str) -> Frr {
         let n = tor + 1;
         let config = format!(
             "hostname tor{n}
 bgp route-map delay-timer 1
-router bgp 65002
+router bgp {asn}
  bgp router-id 10.8{n}.0.2
  no bgp ebgp-requires-policy
  no bgp network import-check
@@ -401,5 +406,51 @@ fn recursive_next_hops_come_go_and_move() {
     rack.kernel_has(V4, SECOND);
     ip("route del 10.92.0.0/24");
     rack.kernel_has(V4, FIRST);
+    assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
+/// Two FRRs of our own AS, and the bound on internal paths.
+#[test]
+fn internal_paths_of_frr_share() {
+    let rack = Rack::new();
+    let [_one, two] = [0, 1].map(|tor| rack.frr_in(65001, tor, ""));
+    let speaker = rack.speaker(&config("", [65001; 2]));
+    rack.kernel_has(V4, BOTH);
+    speaker
+        .reload(&config("maxPathsIbgp = 1", [65001; 2]))
+        .unwrap();
+    rack.kernel_has(V4, FIRST);
+    // Of external paths it is not the bound.
+    speaker.reload(&config("maxPaths = 1", [65001; 2])).unwrap();
+    rack.kernel_has(V4, BOTH);
+    let longer = ["route-map fast permit 10", "set as-path prepend 65009"];
+    two.configure(&longer).unwrap();
+    rack.kernel_has(V4, FIRST);
+    assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
+/// The community as BIRD writes it: the first way twice as fast as the second.
+#[test]
+fn bandwidths_of_bird_are_weights() {
+    let rack = Rack::new();
+    // Transitive, AS 65002: 250 and 125 MB/s as IEEE 754.
+    let says = |octets: &str| {
+        format!(
+            "if net.type = NET_IP4 then bgp_ext_community.add((generic, 0x0004fdea, {octets}));"
+        )
+    };
+    let _tors = [
+        rack.bird(0, 65002, &says("0x4d6e6b28")),
+        rack.bird(1, 65002, &says("0x4cee6b28")),
+    ];
+    let speaker = rack.speaker(&config("", [65002; 2]));
+    rack.kernel_has(
+        V4,
+        "via 10.81.0.2 dev eth1 weight 2, via 10.82.0.2 dev eth2",
+    );
+    speaker
+        .reload(&config("linkBandwidth = \"ignore\"", [65002; 2]))
+        .unwrap();
+    rack.kernel_has(V4, BOTH);
     assert_eq!(speaker.logged(&["session down"]), 0);
 }

@@ -13,7 +13,7 @@ const VIA: &str = "via 10.99.0.2 dev eth0";
 const V6: (&str, &str) = ("fd00:1::/64", "via fd00:99::2 dev eth0");
 
 /// A neighbour that we dial. `more` are statements of its own, `routes` what it announces: a prefix and its attributes.
-fn neighbour(
+pub(crate) fn neighbour(
     (local, remote): (&str, &str),
     (local_as, peer_as): (u32, u32),
     more: &str,
@@ -41,10 +41,10 @@ fn neighbour(
     )
 }
 
-const OVER_V4: (&str, &str) = ("10.99.0.2", "10.99.0.1");
+pub(crate) const OVER_V4: (&str, &str) = ("10.99.0.2", "10.99.0.1");
 const OVER_V6: (&str, &str) = ("fd00:99::2", "fd00:99::1");
 
-fn start(pair: &Pair, listen: &str, neighbours: &str) -> Exabgp {
+pub(crate) fn start(pair: &Pair, listen: &str, neighbours: &str) -> Exabgp {
     Exabgp::start(&pair.peer, pair.dir(), listen, neighbours).unwrap()
 }
 

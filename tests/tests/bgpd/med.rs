@@ -34,6 +34,35 @@ fn meds_of_different_ases_are_compared_when_asked() {
     );
 }
 
+/// Within one AS it counts without a word of configuration, and what ties shares the traffic.
+#[test]
+fn meds_of_one_as_are_always_compared() {
+    const BOTH: (&str, &str) = (LEFT, "via 10.98.0.2 dev eth1, via 10.99.0.2 dev eth0");
+    let three = Three::new();
+    let left = |med: u32| bird("left", 65002, &[LEFT], "", &format!("bgp_med = {med};"));
+    let bird = three.left_bird(&left(5));
+    let frr = three.right_frr(&frr(65002, &[LEFT], ""));
+    frr.configure(&[
+        "route-map med permit 10",
+        "set metric 10",
+        "exit",
+        "router bgp 65002",
+        "address-family ipv4 unicast",
+        "neighbor 10.98.0.1 route-map med out",
+    ])
+    .unwrap();
+    let speaker = three.speaker(&(ours("left", 65002, "") + &ours("right", 65002, "")));
+    three.left.kernel_has(&[VIA_LEFT]);
+    bird.configure(&left(20)).unwrap();
+    three.left.kernel_has(&[VIA_RIGHT]);
+    bird.configure(&left(10)).unwrap();
+    three.left.kernel_has(&[BOTH]);
+    frr.configure(&["route-map med permit 10", "set metric 9"])
+        .unwrap();
+    three.left.kernel_has(&[VIA_RIGHT]);
+    assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
 #[test]
 fn a_missing_med_is_the_worst_when_asked() {
     let both = "alwaysCompareMed = true\nmissingMedAsWorst = true";

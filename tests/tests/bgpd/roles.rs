@@ -7,6 +7,7 @@ use roadbed_tests::bird::Bird;
 use roadbed_tests::wait::{eventually, throughout};
 use serde_json::json;
 
+use crate::exabgp::{OVER_V4, neighbour, start};
 use crate::fixture::SOON;
 use crate::three::{LEFT, Three, bird, bird_has, frr, frr_has, frr_lacks, ours};
 
@@ -152,4 +153,58 @@ fn a_providers_route_goes_to_customers_and_to_nobody_else() {
         frr_has(&frr, OURS, &[("/aspath/string", json!("65001"))]);
     }
     three.left.kernel_has(&[(LEFT, "via 10.99.0.2 dev eth0")]);
+}
+
+/// What comes with ONLY_TO_CUSTOMER where it must not (RFC 9234 §5): from a customer, and from a peer with another AS than
+/// the peer's. BIRD and ExaBGP say no role, so nothing but our own look at it stands in the way.
+const INGRESS: [(&str, &str, bool); 5] = [
+    ("provider", "65009", false),
+    ("route-server", "65009", false),
+    ("peer", "65009", false),
+    ("peer", "65002", true),
+    ("customer", "65009", true),
+];
+
+#[track_caller]
+fn is_used(three: &Three, speaker: &Bgpd, ours_is: &str, used: bool) {
+    const SECOND: (&str, &str) = ("10.1.1.0/24", "via 10.99.0.2 dev eth0");
+    let marked = (LEFT, "via 10.99.0.2 dev eth0");
+    let expected = if used {
+        vec![marked, SECOND]
+    } else {
+        vec![SECOND]
+    };
+    three.left.kernel_has(&expected);
+    let line = format!("bgp routes {LEFT} --received left -o wide");
+    let said = speaker.ctl(&line).unwrap();
+    assert_eq!(
+        said.contains("ONLY_TO_CUSTOMER"),
+        !used,
+        "{ours_is}: {said}"
+    );
+}
+
+#[test]
+fn a_leak_of_bird_is_not_used() {
+    for (ours_is, otc, used) in INGRESS {
+        let three = Three::new();
+        let filter = format!("if net = {LEFT} then bgp_otc = {otc};");
+        let _bird = three.left_bird(&bird("left", 65002, &[LEFT, "10.1.1.0/24"], "", &filter));
+        let speaker = three.speaker(&ours("left", 65002, &role(ours_is)));
+        is_used(&three, &speaker, ours_is, used);
+    }
+}
+
+#[test]
+fn a_leak_of_exabgp_is_not_used() {
+    for (ours_is, otc, used) in INGRESS {
+        let three = Three::new();
+        let otc: u32 = otc.parse().unwrap();
+        let attribute = format!("attribute [ 0x23 0xc0 0x{otc:08x} ]");
+        let routes = [(LEFT, attribute.as_str()), ("10.1.1.0/24", "")];
+        let file = neighbour(OVER_V4, (65002, 65001), "", &routes);
+        let _exabgp = start(&three.left, OVER_V4.0, &file);
+        let speaker = three.speaker(&ours("left", 65002, &role(ours_is)));
+        is_used(&three, &speaker, ours_is, used);
+    }
 }

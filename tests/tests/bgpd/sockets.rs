@@ -12,6 +12,7 @@ use roadbed_tests::wait::{eventually, throughout};
 
 use crate::fixture::{OUR_NETWORKS, Pair, SOON, config, peer};
 use crate::script::{KEEPALIVE, Script, mandatory, update};
+use crate::three::{self, Three, ours};
 
 const V4: (&str, &str) = ("10.1.0.0/24", "via 10.99.0.2 dev eth0");
 /// Longer than several attempts to connect.
@@ -330,19 +331,24 @@ fn multihop_reaches_over_a_router() {
         eventually(SOON, "BIRD has our network", || {
             bird.shows("show route 10.2.0.0/24", &["10.2.0.0/24"])
         });
-        reached_through_the_router(&pair);
-        // The way to the next hop goes and comes back, within the Hold Time.
-        let way = "10.98.0.0/24 via 10.97.0.254";
-        pair.us.run(&format!("ip route del {way}")).unwrap();
-        eventually(SOON, "without a way there is no route", || {
-            let found = routes(&pair.us, PROTOCOL).map_err(|error| error.to_string())?;
-            let gone = !found.contains_key("10.1.0.0/24");
-            gone.then_some(()).ok_or(format!("{found:?}"))
-        });
-        pair.us.run(&format!("ip route add {way}")).unwrap();
-        reached_through_the_router(&pair);
+        its_way_comes_and_goes(&pair);
         assert_eq!(speaker.logged(&["session down"]), 0);
     }
+}
+
+/// The way to the next hop goes and comes back, within the Hold Time.
+#[track_caller]
+fn its_way_comes_and_goes(pair: &Pair) {
+    reached_through_the_router(pair);
+    let way = "10.98.0.0/24 via 10.97.0.254";
+    pair.us.run(&format!("ip route del {way}")).unwrap();
+    eventually(SOON, "without a way there is no route", || {
+        let found = routes(&pair.us, PROTOCOL).map_err(|error| error.to_string())?;
+        let gone = !found.contains_key("10.1.0.0/24");
+        gone.then_some(()).ok_or(format!("{found:?}"))
+    });
+    pair.us.run(&format!("ip route add {way}")).unwrap();
+    reached_through_the_router(pair);
 }
 
 #[track_caller]
@@ -364,8 +370,9 @@ fn frr_is_reached_over_a_router() {
     ] {
         let (pair, _router) = routed();
         let _frr = frr_with(&pair, "10.97.0.1", &["passive", theirs]);
-        let _speaker = pair.speaker(&peer("far", "10.98.0.2", ours));
-        reached_through_the_router(&pair);
+        let speaker = pair.speaker(&peer("far", "10.98.0.2", ours));
+        its_way_comes_and_goes(&pair);
+        assert_eq!(speaker.logged(&["session down"]), 0);
     }
 }
 
@@ -402,6 +409,17 @@ fn passive_waits() {
     pair.kernel_has(&[V4]);
 }
 
+#[test]
+fn passive_waits_for_frr() {
+    let pair = Pair::new();
+    let frr = frr(&pair, &["passive", "timers connect 1"]);
+    let speaker = speaker(&pair, "passive = true");
+    stays_down(&speaker);
+    frr.configure(&["router bgp 65002", "no neighbor 10.99.0.1 passive"])
+        .unwrap();
+    pair.kernel_has(&[V4]);
+}
+
 /// BIRD knows us by our second address only.
 #[test]
 fn the_source_address_is_ours_to_choose() {
@@ -432,6 +450,47 @@ fn the_hold_time_is_per_peer() {
     eventually(SOON, "the lower Hold Time is negotiated", || {
         speaker.says(&["session established", "hold_time_s=12"])
     });
+}
+
+/// Two peers with timers of their own: FRR hears a KEEPALIVE each second, BIRD every three.
+#[test]
+fn timers_are_per_peer_with_frr_and_bird() {
+    let three = Three::new();
+    let bird = three.left_bird(&three::bird("left", 65002, &[], "", ""));
+    let frr = three.right_frr(&three::frr(65003, &[], "timers 20 60"));
+    let often = "keepaliveTimeSeconds = 1";
+    let right = ours("right", 65003, often).replace("holdTimeSeconds = 9", "holdTimeSeconds = 30");
+    let _speaker = three.speaker(&(ours("left", 65002, "") + &right));
+    let neighbour = || -> Result<serde_json::Value, String> {
+        let text = frr.cli("show bgp neighbors 10.98.0.1 json");
+        let text = text.map_err(|error| error.to_string())?;
+        let all: serde_json::Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+        Ok(all["10.98.0.1"].clone())
+    };
+    eventually(SOON, "FRR has the Hold Time of its session", || {
+        let found = neighbour()?;
+        let hold = found["bgpTimerHoldTimeMsecs"].as_u64();
+        (hold == Some(30_000))
+            .then_some(())
+            .ok_or(found.to_string())
+    });
+    eventually(SOON, "BIRD has that of its own", || {
+        bird.shows("show protocols all rb", &["Established", "/9"])
+    });
+    let heard = || {
+        let found = neighbour().unwrap();
+        let ours = found["messageStats"]["keepalivesRecv"].as_u64().unwrap();
+        (ours, Instant::now())
+    };
+    let (before, since) = heard();
+    std::thread::sleep(Duration::from_secs(4));
+    let (after, now) = heard();
+    let (count, span) = (after - before, (now - since).as_secs());
+    // A third of its Hold Time would be none in this time.
+    assert!(
+        (span - 1..=span + 1).contains(&count),
+        "{count} in {span} s"
+    );
 }
 
 /// One a second; a third of the Hold Time would be three.
