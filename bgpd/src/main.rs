@@ -80,6 +80,10 @@ fn start(args: Args, resolved: config::Resolved) -> Result<()> {
 }
 
 async fn run(args: Args, resolved: config::Resolved) -> Result<()> {
+    // First of all: until then each of them ends the process.
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let (asking, mut questions) = questions();
     let router = Standalone {
         node: hostname().into(),
@@ -104,9 +108,6 @@ async fn run(args: Args, resolved: config::Resolved) -> Result<()> {
         port = resolved.options.listen_port,
         "speaker started"
     );
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut second = tokio::time::interval(Duration::from_secs(1));
     let mut look_after = tokio::time::interval(AUDIT);
     let mut problem = None;

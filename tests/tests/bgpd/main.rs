@@ -31,6 +31,7 @@ mod opens;
 mod originate;
 mod packets;
 mod policy;
+mod policy_rules;
 mod pressure;
 mod reflector;
 mod reload;
