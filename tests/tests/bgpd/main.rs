@@ -20,6 +20,7 @@ mod fixture;
 mod frr;
 mod gobgp;
 mod hostile;
+mod ipv6;
 mod limits;
 mod looking;
 mod med;
