@@ -222,3 +222,30 @@ fn sigint_is_sigterm() {
     let status = speaker.process().wait(Duration::from_secs(10)).unwrap();
     assert!(status.success(), "{status}");
 }
+
+/// Half-open: the peer's host dies and is back while nobody could hear of it. We believe in the old session until the new
+/// one's connection comes (RFC 4271 §8.1.5, §6.8) or the Hold Time ends.
+#[test]
+fn a_peer_that_dies_unheard_comes_back() {
+    let pair = Pair::new();
+    let mut bird = over_ipv4(&pair);
+    let speaker = pair.speaker(&peer("bird", "10.99.0.2", ""));
+    pair.kernel_has(&[V4, V4_MORE, V6]);
+    pair.peer.run("ip link set eth0 down").unwrap();
+    bird.process().signal(Signal::SIGKILL).unwrap();
+    drop(bird);
+    assert_eq!(speaker.logged(&["session down"]), 0, "nobody told us");
+    pair.peer.run("ip link set eth0 up").unwrap();
+    pair.peer
+        .run("ip -6 address add fd00:99::2/64 dev eth0 nodad")
+        .ok();
+    let _bird = over_ipv4(&pair);
+    eventually(SOON, "there is another session", || {
+        match speaker.logged(&["session established"]) {
+            2 => Ok(()),
+            n => Err(format!("{n} sessions")),
+        }
+    });
+    pair.kernel_has(&[V4, V4_MORE, V6]);
+    assert_eq!(speaker.logged(&["session down"]), 1);
+}

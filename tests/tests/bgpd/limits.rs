@@ -146,19 +146,15 @@ fn a_lowered_limit_ends_the_session() {
     learns(&pair, 0);
 }
 
-/// FRR sends us our own route back, so there is always one more than it has.
-#[test]
-fn with_frr_the_session_restarts_after_the_pause() {
-    let pair = Pair::new();
-    let networks = (0..12).fold(String::new(), |mut text, i| {
+/// FRR at 10.99.0.2 as AS 65002, which dials, with so many prefixes. It sends us our own route back, so there is always one
+/// more.
+fn frr(pair: &Pair, count: u8) -> Frr {
+    let networks = (0..count).fold(String::new(), |mut text, i| {
         writeln!(text, "  network 10.10.{i}.0/24").unwrap();
         text
     });
-    let frr = Frr::start(
-        &pair.peer,
-        pair.dir(),
-        &format!(
-            "hostname frr
+    let config = format!(
+        "hostname frr
 router bgp 65002
  bgp router-id 10.99.0.2
  no bgp ebgp-requires-policy
@@ -170,9 +166,14 @@ router bgp 65002
  address-family ipv4 unicast
 {networks} exit-address-family
 "
-        ),
-    )
-    .unwrap();
+    );
+    Frr::start(&pair.peer, pair.dir(), &config).unwrap()
+}
+
+#[test]
+fn with_frr_the_session_restarts_after_the_pause() {
+    let pair = Pair::new();
+    let frr = frr(&pair, 12);
     let restart = IDLE.replace("\"idle\"", "\"idle\", restartSeconds = 4");
     let mut speaker = pair.speaker(&limited(&restart));
     says(&mut speaker, &["session down", "Cease"]);
@@ -222,6 +223,60 @@ fn a_limit_on_what_is_sent() {
     eventually(SOON, "BIRD is told", || {
         bird.shows("show protocols all rb", &["Received: Administrative reset"])
     });
+}
+
+/// Outwards, too: a warning ends nothing, and with a pause the session comes back.
+#[test]
+fn a_limit_on_what_is_sent_warns_or_restarts() {
+    let three = "\"10.2.0.0/24\", \"10.2.1.0/24\", \"10.2.2.0/24\"";
+    let file = |action: &str, networks: &str| {
+        let bound = format!("maxPrefixesOut.ipv4-unicast = {{ limit = 2, action = {action} }}");
+        config(&limited(&bound), networks)
+    };
+    let pair = Pair::new();
+    let bird = bird(&pair, 1, 0, "");
+    let mut speaker = Bgpd::start(&pair.us, pair.dir(), &file("\"warn\"", three)).unwrap();
+    says(
+        &mut speaker,
+        &[
+            "more prefixes than their limit",
+            "count=3",
+            "advertised=true",
+        ],
+    );
+    eventually(SOON, "BIRD has all of them", || {
+        let words = ["10.2.0.0/24", "10.2.1.0/24", "10.2.2.0/24"];
+        bird.shows("show route protocol rb", &words)
+    });
+    assert_eq!(speaker.logged(&["session down"]), 0);
+
+    speaker
+        .reload(&file("\"idle\", restartSeconds = 2", three))
+        .unwrap();
+    says(&mut speaker, &["session down", "more than 2 ipv4-unicast"]);
+    speaker
+        .reload(&file("\"idle\", restartSeconds = 2", "\"10.2.0.0/24\""))
+        .unwrap();
+    eventually(SOON, "it came back", || {
+        match speaker.logged(&["session established"]) {
+            0 | 1 => Err("not yet"),
+            _ => Ok(()),
+        }
+    });
+    learns(&pair, 1);
+}
+
+#[test]
+fn a_limit_that_warns_of_frr() {
+    let pair = Pair::new();
+    let _frr = frr(&pair, 11);
+    let mut speaker = pair.speaker(&limited(WARN));
+    says(
+        &mut speaker,
+        &["more prefixes than their limit", "limit=10"],
+    );
+    learns(&pair, 11);
+    assert_eq!(speaker.logged(&["session down"]), 0);
 }
 
 /// Whoever has the limit, the other end knows why the session went.
@@ -381,4 +436,55 @@ fn a_range_with_a_key() {
         0 => Ok(()),
         n => Err(format!("{n} peers")),
     });
+}
+
+/// Of IPv6, with signatures and TTL security (RFC 5082) as well: who comes from further away is not heard.
+#[test]
+fn a_range_of_ipv6_with_a_key_and_ttl_security() {
+    let range = "[peers.rack]\nlistenRange = \"fd00:99::/124\"\nasNumber = 65002\n\
+                 holdTimeSeconds = 9\nimportPolicies = [\"accept-all\"]\n\
+                 password = \"correct-horse\"\nttlSecurityHops = 1\n";
+    let bird = |options: &str| {
+        format!(
+            "log stderr all;
+            router id 10.99.0.2;
+            protocol device {{ scan time 1; }}
+            protocol static six {{ ipv6; route fd00:1::/64 blackhole; }}
+            protocol bgp rb {{
+                local fd00:99::2 as 65002;
+                neighbor fd00:99::1 as 65001;
+                hold time 9; connect delay time 1; connect retry time 1; error wait time 1, 2;
+                {options}
+                ipv6 {{ import all; export where source = RTS_STATIC; }};
+            }}"
+        )
+    };
+    let pair = Pair::new();
+    let both = bird("password \"correct-horse\"; ttl security on;");
+    let bird_there = Bird::start(&pair.peer, pair.dir(), &both).unwrap();
+    let speaker = pair.speaker(range);
+    pair.kernel_has(&[("fd00:1::/64", "via fd00:99::2 dev eth0")]);
+    bird_there
+        .configure(&bird("password \"correct-horse\";"))
+        .unwrap();
+    pair.kernel_has(&[]);
+    throughout(Duration::from_secs(3), "with TTL 1 it stays out", || {
+        pair.kernel_has_now(&[])
+    });
+    bird_there.configure(&both).unwrap();
+    pair.kernel_has(&[("fd00:1::/64", "via fd00:99::2 dev eth0")]);
+    assert!(!speaker.log().contains("correct-horse"));
+    drop(bird_there);
+
+    let pair = Pair::new();
+    let _frr = Frr::start(
+        &pair.peer,
+        pair.dir(),
+        "router bgp 65002\n bgp router-id 10.99.0.2\n no bgp ebgp-requires-policy\n \
+         neighbor fd00:99::1 remote-as 65001\n neighbor fd00:99::1 timers connect 1\n \
+         neighbor fd00:99::1 password correct-horse\n neighbor fd00:99::1 ttl-security hops 1\n",
+    )
+    .unwrap();
+    let mut speaker = pair.speaker(range);
+    says(&mut speaker, &["session established", "rack/fd00:99::2"]);
 }

@@ -1,5 +1,6 @@
 //! What a session's packets look like on the wire.
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 
@@ -9,7 +10,7 @@ use roadbed_tests::process::Process;
 use roadbed_tests::wait::eventually;
 
 use crate::fixture::{Pair, SOON, peer};
-use crate::script::Script;
+use crate::script::{Script, open};
 
 /// Records what comes and goes at port 179 of `eth0`; the second value is the file.
 fn capture(ns: &Ns, dir: &Path) -> (Process, String) {
@@ -50,22 +51,33 @@ fn sent_by(file: &str, from: &str) -> Result<Vec<(String, bool)>, String> {
         .collect())
 }
 
+/// A peer that waits for us to dial, and is Established.
+fn answered(pair: &Pair, at: &str) -> Script {
+    let address = SocketAddr::new(at.parse().unwrap(), 179);
+    let listener = pair.peer.within(|| TcpListener::bind(address)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let (stream, _) = eventually(SOON, "we dial", || listener.accept());
+    stream.set_nonblocking(false).unwrap();
+    let mut script = Script::on(stream);
+    script.greet(&open(65002, [10, 99, 0, 2]));
+    script
+}
+
 /// All of them CS6 (RFC 4594 §3.1: routing protocols), from the first on.
 fn check_dscp(us: &str, they: &str, passive: bool) {
     let pair = Pair::new();
     let (dumpcap, file) = capture(&pair.peer, pair.dir());
     let more = if passive { "passive = true" } else { "" };
     let _speaker: Bgpd = pair.speaker(&peer("one", they, more));
-    let enough = if passive {
-        let _script = Script::establish(&pair.peer, they, us);
-        4
-    } else {
-        1
+    let _script = match passive {
+        true => Script::establish(&pair.peer, they, us),
+        false => answered(&pair, they),
     };
     eventually(SOON, "packets of ours, marked", || {
         let packets = sent_by(&file, us)?;
         let syn = packets.first().is_some_and(|(_, syn)| *syn);
-        if packets.len() < enough || !syn {
+        // SYN, OPEN, KEEPALIVE, and what acknowledges the peer's.
+        if packets.len() < 4 || !syn {
             return Err(format!("{packets:?}\n{}", dumpcap.log()));
         }
         for (dscp, _) in &packets {

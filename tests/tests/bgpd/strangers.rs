@@ -224,3 +224,51 @@ fn a_storm_from_the_addresses_of_peers() {
         ("10.7.0.0/24", "via 10.99.0.2 dev eth0"),
     ]);
 }
+
+/// Strangers inside of a listen range: each could be a peer, so the range's limit is what keeps them few.
+#[test]
+fn ten_thousand_connections_inside_of_a_range() {
+    let pair = Pair::new();
+    for source in SOURCES {
+        pair.peer
+            .add_address("eth0", &format!("{source}/16"))
+            .unwrap();
+    }
+    let range = "[peers.rack]\nlistenRange = \"10.99.2.0/24\"\nasNumber = 65099\nmaxSessions = 3\n";
+    let good = peer("good", "10.99.0.2", "passive = true");
+    let mut speaker = pair.speaker(&(good + range));
+    let mut good = Script::establish(&pair.peer, "10.99.0.2", US);
+    let begun = Instant::now();
+    let done = AtomicU32::new(0);
+    let routes_through = std::thread::scope(|scope| {
+        let storms: Vec<_> = SOURCES
+            .iter()
+            .map(|from| scope.spawn(|| storm(&pair.peer, from, OF_EACH, End::Ours, &done)))
+            .collect();
+        let (mut n, mut most) = (0, 0);
+        while storms.iter().any(|storm| !storm.is_finished()) {
+            a_route_gets_through(&pair, &mut good, n);
+            let files = speaker.process().open_files().unwrap();
+            most = files.max(most);
+            n = n.wrapping_add(1);
+        }
+        for storm in storms {
+            storm.join().unwrap().unwrap();
+        }
+        // Some connections of each address at a time, beside those of the range's sessions.
+        assert!(most < 2 * FILES, "{most} open files");
+        n
+    });
+    assert_eq!(done.load(Ordering::Relaxed), 10_000);
+    assert!(routes_through > 1, "nothing happened meanwhile");
+    a_route_gets_through(&pair, &mut good, 200);
+    is_small(&mut speaker);
+    assert_eq!(speaker.logged(&["session established"]), 1);
+    assert_eq!(speaker.logged(&["session down", "peer=good"]), 0);
+    // An address that has just failed is refused for a second, so nobody fills the log or the range.
+    let seconds = 1 + usize::try_from(begun.elapsed().as_secs()).unwrap();
+    let peers = speaker.logged(&["dynamic peer added"]);
+    let lines = speaker.log().lines().count();
+    assert!((1..=8 * seconds).contains(&peers), "{peers} peers");
+    assert!(lines < 20 + 5 * peers, "{lines} lines of {peers} peers");
+}
