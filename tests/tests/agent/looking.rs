@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use ipnet::IpNet;
 use roadbed_api::agent::{BgpPeer, BgpRoute, NextHopReport};
-use roadbed_tests::bench::Bench;
+use roadbed_tests::bench::{Bench, PEER};
 use roadbed_tests::site::Site;
 use serde::Deserialize;
 
@@ -223,4 +223,110 @@ fn stations_of_the_cluster_are_shown_with_what_ails_them() {
         Ok(())
     })
     .unwrap();
+}
+
+/// Prefixes that the router above has from the node.
+fn at_the_router(site: &Site) -> Result<BTreeSet<String>> {
+    let text = site.run("r1", "roadbedctl bgp rib --received n1 -o json")?;
+    let routes = serde_json::from_str::<Routes>(&text)?.routes;
+    Ok(routes
+        .iter()
+        .map(|route| route.prefix.to_string())
+        .collect())
+}
+
+/// What is announced by where it comes from: the blocks of the node, or its addresses.
+#[test]
+fn policies_pick_blocks_or_node_addresses() {
+    let bench = up();
+    let site = &bench.site;
+    let nodes = BTreeSet::from(["10.255.0.11/32", "fd00:255::11/128"].map(str::to_owned));
+    let all = at_the_router(site).unwrap();
+    let blocks: BTreeSet<String> = all.difference(&nodes).cloned().collect();
+    assert!(all.is_superset(&nodes) && blocks.len() >= 2, "{all:?}");
+    for (source, expected) in [
+        ("ownBlock", &blocks),
+        ("node", &nodes),
+        ("static", &BTreeSet::new()),
+    ] {
+        let policy = format!(
+            "apiVersion: roadbed.dev/v1alpha1\nkind: BGPRoutePolicy\nmetadata: {{name: only}}\n\
+             spec: {{rules: [{{match: {{sources: [{source}]}}, action: accept}}]}}\n"
+        );
+        let peer = PEER.replace("spec: {", "spec: {exportPolicies: [only], ");
+        bench.files().write("resources/only.yaml", &policy).unwrap();
+        bench.files().write("resources/peer.yaml", &peer).unwrap();
+        site.apply(N1).unwrap();
+        site.until(SOON, "the router has these alone", || {
+            let found = at_the_router(site)?;
+            ensure!(found == *expected, "{source}: {found:?}");
+            Ok(())
+        })
+        .unwrap();
+    }
+}
+
+/// Another AS of the cluster takes other sessions; the agent goes on, and the node's routes stay meanwhile.
+#[test]
+fn another_as_of_the_cluster_takes_other_sessions() {
+    let files = files();
+    files
+        .replace("agent.toml", "as_number = 65111\n", "")
+        .unwrap();
+    files
+        .replace("bgpd.toml", "asNumber = 65111", "asNumber = \"external\"")
+        .unwrap();
+    files
+        .replace(
+            "bgpd.toml",
+            "networks = [",
+            "networks = [\"10.244.200.0/26\", ",
+        )
+        .unwrap();
+    let bgp = |asn: u32| {
+        format!(
+            "apiVersion: roadbed.dev/v1alpha1\nkind: BGPConfig\nmetadata: {{name: default}}\nspec: {{asNumber: {asn}}}\n"
+        )
+    };
+    files.write("resources/bgp.yaml", &bgp(65111)).unwrap();
+    let bench = files.up().unwrap();
+    let site = &bench.site;
+    site.apply(N1).unwrap();
+    site.ready(N1).unwrap();
+    site.established(N1).unwrap();
+    let learned = || -> Result<()> {
+        let kernel = site.run(N1, "ip route show proto 82 10.244.200.0/26")?;
+        ensure!(kernel.contains("via 172.31.0.0"), "{kernel}");
+        Ok(())
+    };
+    let paths = || -> Result<BTreeSet<String>> {
+        let text = site.run("r1", "roadbedctl bgp rib --received n1 -o json")?;
+        let routes = serde_json::from_str::<Routes>(&text)?.routes;
+        Ok(routes
+            .into_iter()
+            .map(|route| route.attributes.as_path)
+            .collect())
+    };
+    site.until(SOON, "the route is learned", learned).unwrap();
+    let before = site.status(N1).unwrap();
+
+    bench
+        .files()
+        .write("resources/bgp.yaml", &bgp(65112))
+        .unwrap();
+    site.apply(N1).unwrap();
+    site.until(SOON, "the router hears the other AS", || {
+        learned()?;
+        let paths = paths()?;
+        ensure!(paths == BTreeSet::from(["65112".to_owned()]), "{paths:?}");
+        Ok(())
+    })
+    .unwrap();
+    let after = site.status(N1).unwrap();
+    assert_eq!((before.as_number, after.as_number), (65111, 65112));
+    assert!(
+        after.uptime_seconds >= before.uptime_seconds,
+        "the same agent"
+    );
+    learned().unwrap();
 }
