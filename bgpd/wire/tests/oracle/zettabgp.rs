@@ -9,7 +9,7 @@ use std::time::Duration;
 use ::zettabgp::prelude::*;
 use bgp_wire::{
     Capability, DecodeContext, EncodeContext, Family, NextHop, Nlri, Open, Origin, PathAttributes,
-    SegmentKind, Verdict, decode_update, encode_reach, encode_unreach,
+    SegmentKind, Update, Verdict, decode_update, encode_reach, encode_unreach,
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -23,7 +23,9 @@ const OPENS: u64 = 2_000;
 pub fn run(role: &str) {
     match role {
         "zettabgp updates" => {
-            (0..UPDATES).for_each(compare_update);
+            let written: u64 = (0..UPDATES).map(compare_update).sum();
+            // Some tenth of the paths are empty, half of the messages withdraw.
+            assert!(written > UPDATES / 2, "it wrote {written}");
             eprintln!("compared {UPDATES}");
         }
         "zettabgp opens" => {
@@ -67,7 +69,8 @@ fn session(wide: bool, add_path: bool) -> BgpSessionParams {
     session
 }
 
-fn compare_update(seed: u64) {
+/// Compares what both read; how many of the messages it has written again.
+fn compare_update(seed: u64) -> u64 {
     let mut rng = Rng(seed);
     let (wide, add_path) = (rng.chance(), rng.chance());
     let family = Family::ALL[rng.below(2) as usize];
@@ -92,7 +95,7 @@ fn compare_update(seed: u64) {
     } else {
         encode_unreach(family, &nlri, &ctx, &mut messages);
     }
-    let mut seen = Vec::new();
+    let (mut seen, mut written) = (Vec::new(), 0);
     for message in &messages {
         let body = &message.bytes[19..];
         let mut theirs = BgpUpdateMessage::new();
@@ -127,8 +130,51 @@ fn compare_update(seed: u64) {
             compare_attributes(seed, wide, decoded, &theirs);
             compare_next_hop(seed, &next_hop, &theirs);
         }
+        // E1, E2, E5: it writes paths and ONLY_TO_CUSTOMER wrongly.
+        let writes = |a: &PathAttributes| {
+            a.as_path().asns().next().is_none() && a.only_to_customer().is_none()
+        };
+        if ours.attributes.as_ref().is_none_or(writes) {
+            written += 1;
+            let mut buffer = [0; 8192];
+            let len = theirs.encode_to(&session(wide, add_path), &mut buffer);
+            let again = decode_update(&buffer[..len.unwrap()], &reader);
+            assert_eq!(
+                (&again.verdict, again.faults.len()),
+                (&Verdict::Ok, 0),
+                "seed {seed}: {:?}",
+                again.faults
+            );
+            assert_eq!(again.attributes, ours.attributes, "seed {seed}");
+            let withdrawn = again.mp_unreach.unwrap_or(again.withdrawn);
+            let announced = again.mp_reach.map_or(again.announced, |mp| mp.nlri);
+            assert!(
+                withdrawn.iter().eq(prefixes(their_withdrawn)),
+                "seed {seed}"
+            );
+            assert!(
+                announced.iter().eq(prefixes(their_announced)),
+                "seed {seed}"
+            );
+            compare_next_hop_again(seed, &next_hop, &again);
+        }
     }
     assert_eq!(seen, nlri, "seed {seed}");
+    written
+}
+
+/// The next hop that it has written, of a message that announces something.
+fn compare_next_hop_again(seed: u64, ours: &NextHop, again: &Update<'_>) {
+    let found = again.mp_reach.as_ref().map(|mp| mp.next_hop);
+    let found = found.or(again.next_hop.map(NextHop::V4));
+    match (found, *ours) {
+        (None, _) => {}
+        // E9.
+        (Some(NextHop::V6 { global, .. }), NextHop::V6 { global: was, .. }) => {
+            assert_eq!(global, was, "seed {seed}");
+        }
+        (Some(found), was) => assert_eq!(found, was, "seed {seed}"),
+    }
 }
 
 fn prefixes(addrs: &BgpAddrs) -> Vec<Nlri> {
@@ -291,6 +337,24 @@ fn compare_open(seed: u64) {
     assert_eq!(theirs.hold_time, open.hold_time, "seed {seed}");
     assert_eq!(theirs.router_id, open.bgp_id, "seed {seed}");
     assert_eq!(theirs.caps, expected, "seed {seed}");
+
+    // And what it writes of that.
+    let mut buffer = [0; 1024];
+    let len = theirs
+        .encode_to(&session(true, false), &mut buffer)
+        .unwrap();
+    let again = Open::decode(&buffer[..len]).unwrap();
+    let mut kept = open.capabilities.clone();
+    kept.retain(|c| !matches!(c, Capability::ExtendedMessage | Capability::Role(_)));
+    for capability in &mut kept {
+        if let Capability::GracefulRestart { flags, .. } = capability {
+            *flags &= !(1 << 2);
+        }
+    }
+    assert_eq!(again.my_as_2octet, open.my_as_2octet, "seed {seed}");
+    assert_eq!(again.hold_time, open.hold_time, "seed {seed}");
+    assert_eq!(again.bgp_id, open.bgp_id, "seed {seed}");
+    assert_eq!(again.capabilities, kept, "seed {seed}");
 }
 
 fn feed(hex: &str) {
