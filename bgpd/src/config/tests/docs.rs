@@ -47,8 +47,11 @@ fn every_manifest_is_valid() {
     }
 }
 
-/// What the tables say of an option: the `example` cells of its rows.
-fn examples(field: &str) -> Vec<String> {
+/// What each table of options says, and in this order.
+const COLUMNS: [&str; 5] = ["key", "default", "example", "RFC", "what"];
+
+/// What the tables say of an option: the cells of its rows in this column.
+fn column(field: &str, column: &str) -> Vec<String> {
     let cells = |line: &str| -> Vec<String> {
         let inner = line.trim_matches('|');
         inner.split('|').map(|c| c.trim().to_owned()).collect()
@@ -60,10 +63,11 @@ fn examples(field: &str) -> Vec<String> {
             _ if !line.starts_with('|') => table = None,
             None => table = Some(cells(line)),
             Some(header) if header[0] == "key" && cells(line)[0] == format!("`{field}`") => {
-                let at = header.iter().position(|h| h == "example");
-                let at =
-                    at.unwrap_or_else(|| panic!("`{field}` stands in a table without examples"));
-                found.push(cells(line)[at].trim_matches('`').to_owned());
+                assert_eq!(header[..], COLUMNS, "the table of `{field}`");
+                let at = COLUMNS.iter().position(|h| *h == column).unwrap();
+                let cells = cells(line);
+                assert_eq!(cells.len(), COLUMNS.len(), "{line}");
+                found.push(cells[at].trim_matches('`').to_owned());
             }
             Some(_) => {}
         }
@@ -76,7 +80,7 @@ fn described<T: DeserializeOwned>(what: &str, required: &[&str]) {
     let fields = fields_of::<T>();
     assert!(!fields.is_empty(), "{what} has no fields");
     for field in fields {
-        let examples = examples(field);
+        let examples = column(field, "example");
         assert!(
             !examples.is_empty(),
             "docs/bgp.md does not know `{field}` of {what}: add a row \"| `{field}` | default | example | … |\" to its table"
@@ -85,7 +89,7 @@ fn described<T: DeserializeOwned>(what: &str, required: &[&str]) {
         let others: Vec<&str> = others.copied().collect();
         let works = |example: &String| {
             let text = format!("{}\n{field} = {example}\n", others.join("\n"));
-            example.is_empty() || toml::from_str::<T>(&text).is_ok()
+            toml::from_str::<T>(&text).is_ok()
         };
         assert!(
             examples.iter().any(works),
@@ -114,4 +118,55 @@ fn every_option_is_described() {
     described::<PolicySet>("set", &[]);
     described::<PrependAs>("prependAs", &["count = 1"]);
     described::<ListChange>("a change of communities", &[]);
+}
+
+/// A default that is a value makes no difference when it is written down: in the tables `[bgp]`, `[peers.NAME]`, `[bmp.NAME]`
+/// and `[router]`, by what the file comes to.
+#[test]
+fn defaults_are_the_defaults() {
+    const FILE: &str = "[bgp]\nasNumber = 65001\nrouterId = \"10.255.0.1\"\n#bgp\n\
+        [peers.tor]\naddress = \"192.0.2.1\"\nasNumber = 65101\n#peer\n\
+        [peers.rack]\nlistenRange = \"10.99.0.0/24\"\nasNumber = 65102\n#range\n\
+        [bmp.noc]\naddress = \"192.0.2.9\"\n#bmp\n\
+        [router]\nnetworks = [\"10.1.0.0/24\"]\n#router\n";
+    let comes_to = |text: &str| {
+        let mut resolved = crate::config::parse(text, "").ok()?;
+        // Another one in each process.
+        resolved.options.seed = 0;
+        Some(format!(
+            "{:?} {:?} {:?}",
+            resolved.options, resolved.config, resolved.local
+        ))
+    };
+    let plain = comes_to(FILE);
+    assert!(plain.is_some());
+    let mut checked = 0;
+    for (marks, fields) in [
+        (&["#bgp"][..], fields_of::<BgpConfigSpec>()),
+        // Some are of peers with an address, some of ranges.
+        (&["#peer", "#range"], fields_of::<BgpPeerSpec>()),
+        (&["#bmp"], fields_of::<BmpStationSpec>()),
+        (&["#router"], fields_of::<RouterConfig>()),
+    ] {
+        for field in fields {
+            let values: Vec<String> = column(field, "default")
+                .into_iter()
+                .filter(|cell| toml::from_str::<toml::Table>(&format!("x = {cell}")).is_ok())
+                .collect();
+            if values.is_empty() {
+                continue;
+            }
+            let same = |value: &String| {
+                let line = format!("{field} = {value}");
+                let mut texts = marks.iter().map(|mark| FILE.replace(mark, &line));
+                texts.any(|text| comes_to(&text) == plain)
+            };
+            assert!(
+                values.iter().any(same),
+                "docs/bgp.md says that `{field}` is {values:?} by default: with that {marks:?} is another one"
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 25, "{checked}");
 }
