@@ -34,6 +34,7 @@ mod packets;
 mod policy;
 mod policy_rules;
 mod pressure;
+mod recipes;
 mod reflector;
 mod reload;
 mod rewrites;
