@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use roadbed_tests::frr::Frr;
+use roadbed_tests::process::Process;
 use roadbed_tests::wait::eventually;
+use serde_json::{Value, json};
 
 use crate::collector::{Collector, DOWN, NUMBERS, ROUTES, TERMINATION, UP, station};
 use crate::fixture::{OUR_NETWORKS, Pair, SOON, config, peer};
@@ -283,4 +285,77 @@ fn stations_come_and_go_with_the_file() {
     assert_eq!(speaker.logged(&["session established"]), 1);
     assert_eq!(speaker.logged(&["session down"]), 0);
     assert!(heard.messages().len() > 2);
+}
+
+/// pmacct's collector: what it writes down of a session with FRR, and what we say of it meanwhile.
+#[test]
+fn pmacct_collects() {
+    let pair = Pair::new();
+    let log = pair.dir().join("messages");
+    let file = pair.dir().join("pmbmpd.conf");
+    let text = format!(
+        "bmp_daemon_ip: 10.99.0.2\nbmp_daemon_port: 11019\nbmp_daemon_max_peers: 4\n\
+         bmp_daemon_msglog_file: {}\nbmp_daemon_msglog_output: json\n",
+        log.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    let argv = ["pmbmpd", "-f", file.to_str().unwrap()];
+    let mut pmacct = Process::start(&pair.peer, pair.dir(), "pmbmpd", &argv).unwrap();
+    let frr = Frr::start(&pair.peer, pair.dir(), FRR).unwrap();
+    let more = "routeMonitoring = \"both\"\nstatisticsSeconds = 1";
+    let stations = station("noc", "10.99.0.2", more);
+    let mut speaker = pair.speaker(&format!("{}{stations}", peer("frr", "10.99.0.2", "")));
+    let messages = || -> Vec<Value> {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let lines = text.lines().map(serde_json::from_str);
+        lines.filter_map(Result::ok).collect()
+    };
+    let mut has = |what: &str, expected: &[(&str, Value)]| {
+        eventually(SOON, &format!("{what}, {expected:?}"), || {
+            pmacct.alive().map_err(|error| error.to_string())?;
+            let all = messages();
+            let right = |m: &&Value| {
+                m["bmp_msg_type"] == *what && expected.iter().all(|(key, value)| m[*key] == *value)
+            };
+            match all.iter().any(|message| right(&message)) {
+                true => Ok(()),
+                false => Err(format!("{all:#?}")),
+            }
+        });
+    };
+    has("init", &[("bmp_router", json!("10.99.0.1"))]);
+    has(
+        "peer_up",
+        &[
+            ("peer_ip", json!("10.99.0.2")),
+            ("remote_port", json!(179)),
+            ("bgp_id", json!("10.99.0.2")),
+        ],
+    );
+    for post_policy in [0, 1] {
+        for (prefix, next_hop) in [("10.1.0.0/24", "10.99.0.2"), ("fd00:1::/64", "fd00:99::2")] {
+            has(
+                "route_monitor",
+                &[
+                    ("ip_prefix", json!(prefix)),
+                    ("bgp_nexthop", json!(next_hop)),
+                    ("as_path", json!("65002")),
+                    ("is_post", json!(post_policy)),
+                ],
+            );
+        }
+    }
+    has(
+        "stats",
+        &[("counter_type", json!(7)), ("peer_ip", json!("10.99.0.2"))],
+    );
+    let said = speaker.ctl("bgp bmp").unwrap();
+    for word in ["noc", "10.99.0.2", "synced"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    let down = ["router bgp 65002", "neighbor 10.99.0.1 shutdown"];
+    frr.configure(&down).unwrap();
+    has("peer_down", &[("peer_ip", json!("10.99.0.2"))]);
+    speaker.stop().unwrap();
+    has("term", &[("bmp_router", json!("10.99.0.1"))]);
 }
