@@ -119,9 +119,12 @@ impl Bgpd {
 /// # Errors
 /// When it cannot be run, or is ended by a signal.
 pub fn run_to_end(ns: &Ns, args: &[&str]) -> Result<(i32, String, String)> {
+    // Of a test's own, unless it names one.
+    let run_dir = tempfile::tempdir()?;
     let output = Command::new("timeout")
         .args(["--signal=KILL", "20", "ip", "netns", "exec", ns.name()])
         .arg(program("roadbed-bgpd")?)
+        .env("ROADBED_RUN_DIR", run_dir.path())
         .args(args)
         .stdin(std::process::Stdio::null())
         .output()?;
