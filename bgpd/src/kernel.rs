@@ -87,10 +87,10 @@ impl KernelTask {
     /// Runs until it is stopped, or the RIB thread or the route writer ends.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Self {
         let mut configured = self.config.clone();
-        loop {
+        // Not what could be done next: that would keep it for as long as there is something.
+        while !stop.is_cancelled() {
             tokio::select! {
-                biased;
-                () = stop.cancelled() => return self,
+                () = stop.cancelled() => {}
                 batch = self.queue.recv() => match batch {
                     Some(batch) => {
                         self.take(batch).await;
@@ -113,6 +113,7 @@ impl KernelTask {
                 }
             }
         }
+        self
     }
 
     async fn take(&mut self, batch: KernelBatch) {

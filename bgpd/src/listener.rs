@@ -126,9 +126,15 @@ impl Nuisance {
     }
 }
 
-/// Accepts until the speaker drops its side of `admission`.
+/// Accepts until the speaker drops its side of `admission`; not before that has changed, since nobody is a stranger as long
+/// as the peers are not known: connections wait.
 pub(crate) async fn run(listener: TcpListener, mut admission: watch::Receiver<Admission>) {
+    if admission.changed().await.is_err() {
+        return;
+    }
     let mut keys = HashMap::new();
+    let wanted = admission.borrow_and_update().keys.clone();
+    sign(&listener, &mut keys, wanted);
     let (mut strangers, mut refusals) = (Nuisance::default(), Nuisance::default());
     loop {
         let accepted = tokio::select! {

@@ -220,7 +220,8 @@ impl Speaker {
         );
         let kernel_stop = CancellationToken::new();
         let kernel_task = kernel_task.run(kernel_stop.clone());
-        let mut speaker = Self {
+        let (admission, admitted) = watch::channel(Admission::default());
+        Ok(Self {
             adopting: Some(Adopting {
                 fib: fib.clone(),
                 since: Instant::now(),
@@ -238,14 +239,12 @@ impl Speaker {
             originated: HashMap::new(),
             import: ImportContext::default(),
             aggregates: Vec::new(),
-            admission: watch::channel(Admission::default()).0,
+            admission,
             kernel,
-            listener: None,
+            listener: listener.map(|listener| options::listen(listener, admitted)),
             kernel_task: AbortOnDropHandle::new(tokio::spawn(kernel_task)),
             kernel_stop,
-        };
-        speaker.listener = listener.map(|listener| speaker.listen(listener));
-        Ok(speaker)
+        })
     }
 
     /// What the speaker was started with.

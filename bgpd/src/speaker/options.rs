@@ -5,10 +5,12 @@ use std::collections::HashSet;
 use bgp_core::rib::Event;
 use ipnet::IpNet;
 use roadbed_fib::{FibEvents, FibHandle};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Speaker, SpeakerOptions, StartError};
-use crate::listener;
+use crate::listener::{self, Admission};
 
 /// What a speaker needs of the kernel, and what an earlier one of this process left there.
 #[derive(Debug)]
@@ -53,16 +55,23 @@ impl Speaker {
             let port = options.listen_port;
             self.listener = match port {
                 0 => None,
-                port => Some(self.listen(listener::bind(port)?)),
+                port => {
+                    let mut admission = self.admission.subscribe();
+                    // The peers are known.
+                    admission.mark_changed();
+                    Some(listen(listener::bind(port)?, admission))
+                }
             };
             self.options.listen_port = port;
             tracing::info!(port, "listening");
         }
         Ok(())
     }
+}
 
-    pub(super) fn listen(&self, listener: tokio::net::TcpListener) -> AbortOnDropHandle<()> {
-        let admission = self.admission.subscribe();
-        AbortOnDropHandle::new(tokio::spawn(listener::run(listener, admission)))
-    }
+pub(super) fn listen(
+    listener: TcpListener,
+    admission: watch::Receiver<Admission>,
+) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(listener::run(listener, admission)))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use roadbed_api::agent::NodeStatus;
 use roadbed_tests::bgpd::Bgpd;
+use roadbed_tests::bird::Bird;
 use roadbed_tests::wait::{eventually, throughout};
 
 use crate::fixture::{OUR_NETWORKS, Pair, SOON, config, peer};
@@ -193,6 +194,43 @@ fn another_port_touches_no_session() {
     script.keep_alive(Duration::from_millis(500));
     assert_eq!(speaker.logged(&["session established"]), 1);
     assert_eq!(speaker.logged(&["session down"]), 0);
+}
+
+/// Signatures are asked for there as well.
+#[test]
+fn another_port_knows_the_keys() {
+    let pair = Pair::new();
+    let signed = peer(
+        "one",
+        "10.99.0.2",
+        "passive = true\npassword = \"correct-horse\"",
+    );
+    let mut speaker = pair.speaker(&signed);
+    eventually(SOON, "it runs", || speaker.says(&["speaker started"]));
+    let moved = config(&format!("listenPort = 1179\n{signed}"), OUR_NETWORKS);
+    reloaded(&mut speaker, &moved);
+    let dials = |key: &str| {
+        format!(
+            "log stderr all;
+            router id 10.99.0.2;
+            protocol device {{ scan time 1; }}
+            protocol static one {{ ipv4; route 10.1.0.0/24 blackhole; }}
+            protocol bgp rb {{
+                local 10.99.0.2 as 65002;
+                neighbor 10.99.0.1 port 1179 as 65001;
+                hold time 9; connect delay time 1; connect retry time 1; error wait time 1, 2;
+                {key}
+                ipv4 {{ import all; export where source = RTS_STATIC; }};
+            }}"
+        )
+    };
+    let bird = Bird::start(&pair.peer, pair.dir(), &dials("password \"wrong\";")).unwrap();
+    throughout(Duration::from_secs(3), "a wrong key is not heard", || {
+        pair.kernel_has_now(&[])
+    });
+    bird.configure(&dials("password \"correct-horse\";"))
+        .unwrap();
+    pair.kernel_has(&[ROUTE]);
 }
 
 /// The file with this route policy for what the peer sends.
