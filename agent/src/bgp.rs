@@ -52,6 +52,8 @@ struct Task {
     kernel: Option<Remains>,
     speaker: Option<Speaker>,
     problem: Option<String>,
+    /// It listens on another port than it should.
+    port_taken: bool,
 }
 
 /// Starts the task; it runs until it is told to stop.
@@ -71,6 +73,7 @@ pub fn start(
         kernel: Some(Remains::none(fib, events)),
         speaker: None,
         problem: None,
+        port_taken: false,
     };
     tokio::spawn(task.run(questions, stopped));
     Bgp { asking, stop }
@@ -94,8 +97,7 @@ impl Task {
                 },
                 reply = stopped.recv() => {
                     if let Some(speaker) = self.speaker.take() {
-                        // Nothing is to follow.
-                        drop(speaker.stop("agent stopped").await);
+                        speaker.stop("agent stopped").await;
                     }
                     reply.map(|reply| reply.send(()));
                     return;
@@ -112,7 +114,7 @@ impl Task {
                     }
                     self.apply().await;
                 }
-                _ = retry.tick(), if self.speaker.is_none() => self.apply().await,
+                _ = retry.tick(), if self.speaker.is_none() || self.port_taken => self.apply().await,
                 _ = second.tick() => if let Some(speaker) = &mut self.speaker {
                     speaker.finish_adoption().await;
                 },
@@ -140,7 +142,7 @@ impl Task {
         let another = |running: &mut Speaker| !running.options().is_same_speaker(&options);
         if let Some(running) = self.speaker.take_if(another) {
             tracing::warn!(local_as = options.local_as, router_id = %options.router_id, "another AS or BGP Identifier: all sessions are reset");
-            self.kernel = running.stop("another AS or BGP Identifier").await;
+            self.kernel = running.hand_over("another AS or BGP Identifier").await;
         }
         if self.speaker.is_none() {
             let Some(kernel) = self.kernel.take() else {
@@ -160,9 +162,9 @@ impl Task {
             return Ok(());
         };
         let (config, mut problems) = speaker_config(&self.config, resources, &options);
-        if let Err(error) = speaker.adjust(&options).await {
-            problems.push(error.to_string());
-        }
+        let adjusted = speaker.adjust(&options).await;
+        self.port_taken = adjusted.is_err();
+        problems.extend(adjusted.err().map(|error| error.to_string()));
         let routes = origination(&self.config, &self.blocks.view());
         let closed = "the RIB thread has ended: restart the agent";
         speaker.configure(config).await.map_err(|_| closed)?;

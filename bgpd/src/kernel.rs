@@ -27,6 +27,8 @@ pub(crate) struct KernelConfig {
     pub(crate) install: bool,
     /// Peers have said what they have: what an earlier speaker left beside it can go.
     pub(crate) adopted: bool,
+    /// The speaker has been configured.
+    pub(crate) known: bool,
 }
 
 pub(crate) struct KernelTask {
@@ -48,6 +50,8 @@ pub(crate) struct KernelTask {
     complained: bool,
     /// Routes of an earlier speaker of this process that the RIB has not spoken of.
     left: HashSet<IpNet>,
+    /// What routes were last written by.
+    applied: KernelConfig,
 }
 
 impl KernelTask {
@@ -70,6 +74,7 @@ impl KernelTask {
             lost: HashSet::new(),
             complained: false,
             left,
+            applied: KernelConfig::default(),
         }
     }
 
@@ -133,8 +138,11 @@ impl KernelTask {
         if !answers.is_empty() {
             self.rib.event(Event::NextHops(answers)).await.ok();
         }
-        let prefixes = batch.routes.iter().map(|change| change.prefix).collect();
-        let install = self.config.borrow().install;
+        let (install, adopted) = {
+            let config = self.config.borrow();
+            (config.install, config.adopted)
+        };
+        let mut prefixes = Vec::with_capacity(batch.routes.len());
         for FibChange {
             prefix,
             next_hops,
@@ -142,7 +150,14 @@ impl KernelTask {
             ..
         } in batch.routes
         {
-            self.left.remove(&prefix);
+            if !self.left.is_empty() {
+                // That it is not wanted yet says nothing while peers are still to be heard.
+                if next_hops.is_empty() && !discard && !adopted && self.left.contains(&prefix) {
+                    continue;
+                }
+                self.left.remove(&prefix);
+            }
+            prefixes.push(prefix);
             match install && discard {
                 true => self.discarded.insert(prefix),
                 false => self.discarded.remove(&prefix),
@@ -216,20 +231,21 @@ impl KernelTask {
 
     /// The configuration changed. Without installation nothing is wanted; the RIB tells all again when it comes on.
     async fn reconfigure(&mut self) {
-        let mut all: Vec<IpNet> = Vec::new();
-        let (install, adopted) = {
-            let config = self.config.borrow();
-            (config.install, config.adopted)
-        };
-        if adopted || !install {
-            all.extend(self.left.drain());
+        let config = self.config.borrow().clone();
+        let mut prefixes: Vec<IpNet> = Vec::new();
+        if config.known && (config.adopted || !config.install) {
+            prefixes.extend(self.left.drain());
         }
-        all.extend(self.wanted.keys().chain(&self.discarded));
-        if !install {
-            self.wanted = HashMap::new();
-            self.discarded = HashSet::new();
+        let what = |config: &KernelConfig| (config.install, config.prefsrc);
+        if what(&config) != what(&self.applied) {
+            prefixes.extend(self.wanted.keys().chain(&self.discarded));
+            if !config.install {
+                self.wanted = HashMap::new();
+                self.discarded = HashSet::new();
+            }
         }
-        self.write(all).await;
+        self.applied = config;
+        self.write(prefixes).await;
     }
 
     /// Brings these prefixes to what is wanted of them.

@@ -9,7 +9,7 @@ use clap::Parser;
 use roadbed_bgpd::api::{Shown, Standalone};
 use roadbed_bgpd::ask::{answer, questions};
 use roadbed_bgpd::config::{self, ConfigError, Watch};
-use roadbed_bgpd::{Remains, Speaker, program};
+use roadbed_bgpd::{Remains, Speaker, SpeakerOptions, StartError, program};
 use roadbed_fib::{Fib, FibOptions, Source};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -110,16 +110,19 @@ async fn run(args: Args, resolved: config::Resolved) -> Result<()> {
     );
     let mut second = tokio::time::interval(Duration::from_secs(1));
     let mut look_after = tokio::time::interval(AUDIT);
-    let mut problem = None;
+    let mut odds = Odds::default();
     loop {
         tokio::select! {
             Some(question) = questions.recv() => {
-                answer(question, Some(&speaker), problem.as_deref()).await;
+                answer(question, Some(&speaker), odds.problem.as_deref()).await;
             }
-            _ = look_after.tick() => shown.keep(),
+            _ = look_after.tick() => {
+                shown.keep();
+                odds.retry(&mut speaker).await;
+            }
             _ = second.tick() => speaker.finish_adoption().await,
-            _ = hangup.recv() => (speaker, problem) = reload(&args, speaker, "SIGHUP").await?,
-            () = changed(&mut watch) => (speaker, problem) = reload(&args, speaker, "the file changed").await?,
+            _ = hangup.recv() => (speaker, odds) = reload(&args, speaker, "SIGHUP").await?,
+            () = changed(&mut watch) => (speaker, odds) = reload(&args, speaker, "the file changed").await?,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -155,13 +158,35 @@ async fn changed(watch: &mut Option<Watch>) {
     }
 }
 
-/// A file that is wrong changes nothing. The speaker, which is another one when our AS or Identifier changes, and what
-/// needs a person's eye.
-async fn reload(
-    args: &Args,
-    mut speaker: Speaker,
-    why: &'static str,
-) -> Result<(Speaker, Option<String>)> {
+/// Where the router is at odds with its file.
+#[derive(Default)]
+struct Odds {
+    /// What needs a person's eye.
+    problem: Option<String>,
+    /// What it could not take over, and tries again.
+    wanted: Option<SpeakerOptions>,
+}
+
+impl Odds {
+    fn with_port(error: &StartError, wanted: &SpeakerOptions) -> Self {
+        tracing::error!(%error, "listening where it did before, and trying again");
+        Self {
+            problem: Some(error.to_string()),
+            wanted: Some(wanted.clone()),
+        }
+    }
+
+    async fn retry(&mut self, speaker: &mut Speaker) {
+        if let Some(wanted) = &self.wanted
+            && speaker.adjust(wanted).await.is_ok()
+        {
+            *self = Self::default();
+        }
+    }
+}
+
+/// A file that is wrong changes nothing. The speaker, which is another one when our AS or Identifier changes.
+async fn reload(args: &Args, mut speaker: Speaker, why: &'static str) -> Result<(Speaker, Odds)> {
     let resolved = match config::load(&args.config) {
         Ok(resolved) => resolved,
         Err(error) => {
@@ -174,24 +199,39 @@ async fn reload(
                 "reload refused: running on with the settings in force until the file is right"
             );
             let problems: Vec<&str> = problems.lines().collect();
-            return Ok((speaker, Some(problems.join("; "))));
+            let odds = Odds {
+                problem: Some(problems.join("; ")),
+                wanted: None,
+            };
+            return Ok((speaker, odds));
         }
     };
-    let mut problem = None;
+    let mut odds = Odds::default();
     let options = resolved.options;
     if speaker.options().is_same_speaker(&options) {
         if let Err(error) = speaker.adjust(&options).await {
-            tracing::error!(%error, "listening where it did before");
-            problem = Some(error.to_string());
+            odds = Odds::with_port(&error, &options);
         }
     } else {
         tracing::warn!(local_as = options.local_as, router_id = %options.router_id, "another AS or BGP Identifier: all sessions are reset");
-        let remains = speaker.stop("another AS or BGP Identifier").await;
-        let remains = remains.context("the speaker did not end in order")?;
-        speaker = Speaker::start(options, remains).map_err(|refused| refused.0)?;
+        let former_port = speaker.options().listen_port;
+        let remains = speaker.hand_over("another AS or BGP Identifier").await;
+        let remains = remains.context("the kernel's routes did not come to rest in time")?;
+        speaker = match Speaker::start(options.clone(), remains) {
+            Ok(speaker) => speaker,
+            Err(refused) => {
+                let (error, remains) = *refused;
+                odds = Odds::with_port(&error, &options);
+                let there = SpeakerOptions {
+                    listen_port: former_port,
+                    ..options
+                };
+                Speaker::start(there, remains).map_err(|refused| refused.0)?
+            }
+        };
     }
     speaker.configure(resolved.config).await?;
     speaker.originate(&resolved.local).await?;
     tracing::info!(why, "configuration reloaded");
-    Ok((speaker, problem))
+    Ok((speaker, odds))
 }

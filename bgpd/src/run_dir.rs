@@ -152,6 +152,11 @@ impl RunDir {
         }
     }
 
+    /// Whether somebody can find the socket.
+    pub fn has_socket(&self) -> bool {
+        self.path.join(self.daemon.socket()).exists()
+    }
+
     /// Opens the socket, in place of one that an earlier daemon left: the lock says that none listens there.
     ///
     /// # Errors

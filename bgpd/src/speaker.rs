@@ -261,6 +261,7 @@ impl Speaker {
             prefsrc: config.prefsrc,
             install: config.install_routes,
             adopted: self.adopting.is_none(),
+            known: true,
         };
         let install = kernel.install;
         self.kernel.send_if_modified(|old| {
@@ -561,14 +562,17 @@ impl Speaker {
             .is_some_and(|adopting| adopting.since.elapsed() >= ADOPTION_DEADLINE)
     }
 
-    /// Says goodbye to all peers (Cease, Administrative Shutdown; RFC 9003) and ends. Kernel routes stay; what another speaker
-    /// needs to take them over, unless something failed.
-    pub async fn stop(mut self, message: &str) -> Option<Remains> {
+    /// Says goodbye to all peers (Cease, Administrative Shutdown; RFC 9003) and ends. Kernel routes stay.
+    pub async fn stop(mut self, message: &str) {
         // Before the sessions end, or their routes would be withdrawn with them.
-        self.kernel_stop.cancel();
-        let mut kernel = None;
+        self.kernel_task.abort();
+        // An abort is the only way that it ends here.
+        (&mut self.kernel_task).await.ok();
+        self.say_goodbye(message).await;
+    }
+
+    async fn say_goodbye(&mut self, message: &str) {
         let all = async {
-            kernel = (&mut self.kernel_task).await.ok();
             for running in self.peers.values() {
                 let stop = Command::Stop(message.to_owned());
                 running.commands.send(stop).await.ok();
@@ -591,16 +595,8 @@ impl Speaker {
         // After the sessions, so that collectors hear how they ended.
         self.stations.stop(message).await;
         if let Some(listener) = self.listener.take() {
-            listener.abort();
-            // The port is free once it has ended.
-            listener.await.ok();
+            options::close(listener).await;
         }
-        let (fib, events, routes) = kernel?.end().await;
-        Some(Remains {
-            fib,
-            events,
-            routes,
-        })
     }
 }
 

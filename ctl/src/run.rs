@@ -1,7 +1,7 @@
 //! From arguments to an exit code.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -107,8 +107,10 @@ fn dispatch(cli: Cli, name: &str, out: &mut dyn Write) -> Result<(), CtlError> {
 
 fn agent(global: &Global) -> AgentClient {
     let [agent, router] = [SOCKET_NAME, ROUTER_SOCKET_NAME].map(|name| global.run_dir.join(name));
-    // A stopped agent leaves its socket.
-    let is_router = router.exists() && UnixStream::connect(&agent).is_err();
+    // A stopped agent leaves its socket. One that cannot be asked for another reason is there all the same.
+    let away = [ErrorKind::NotFound, ErrorKind::ConnectionRefused];
+    let is_router = router.exists()
+        && UnixStream::connect(&agent).is_err_and(|error| away.contains(&error.kind()));
     AgentClient::new(if is_router { router } else { agent })
 }
 
@@ -339,6 +341,10 @@ fn policy_test(global: &Global, what: &PolicyTest, out: &mut dyn Write) -> Resul
             let of_router = |path: &std::path::PathBuf| router_file::is_router_file(path);
             let (routers, others): (Vec<_>, Vec<_>) =
                 what.file.iter().cloned().partition(of_router);
+            if routers.len() > 1 {
+                let said = "more than one router's file: name the one that the policies are from";
+                return Err(CtlError::Usage(said.to_owned()));
+            }
             let mut objects = Vec::new();
             for path in routers {
                 objects.extend(router_file::load(&path)?);

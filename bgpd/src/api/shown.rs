@@ -41,7 +41,9 @@ impl Shown {
     /// Looks after the directory: it may have been deleted, or be free now. To be called every few seconds.
     pub fn keep(&mut self) {
         match &self.now {
-            Some((dir, served)) if dir.is_ours() && !served.is_finished() => return,
+            Some((dir, served)) if dir.is_ours() && dir.has_socket() && !served.is_finished() => {
+                return;
+            }
             _ => self.now = None,
         }
         match self.listen() {

@@ -1,6 +1,7 @@
 //! A running speaker under other options: what it takes over, and what takes another speaker.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use bgp_core::rib::Event;
 use ipnet::IpNet;
@@ -11,6 +12,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Speaker, SpeakerOptions, StartError};
 use crate::listener::{self, Admission};
+
+/// How long the kernel may take to come to rest: a table's worth of routes may be under way.
+const HAND_OVER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What a speaker needs of the kernel, and what an earlier one of this process left there.
 #[derive(Debug)]
@@ -53,7 +57,7 @@ impl Speaker {
         }
         if self.options.listen_port != options.listen_port {
             let port = options.listen_port;
-            self.listener = match port {
+            let new = match port {
                 0 => None,
                 port => {
                     let mut admission = self.admission.subscribe();
@@ -62,11 +66,39 @@ impl Speaker {
                     Some(listen(listener::bind(port)?, admission))
                 }
             };
+            if let Some(old) = std::mem::replace(&mut self.listener, new) {
+                close(old).await;
+            }
             self.options.listen_port = port;
             tracing::info!(port, "listening");
         }
         Ok(())
     }
+
+    /// Ends as [`Speaker::stop`] does, for another speaker in its place. `None` when it did not get the kernel to rest: then
+    /// nobody can follow in this process.
+    pub async fn hand_over(mut self, message: &str) -> Option<Remains> {
+        // Before the sessions end, or their routes would be withdrawn with them.
+        self.kernel_stop.cancel();
+        let at_rest = tokio::time::timeout(HAND_OVER_DEADLINE, &mut self.kernel_task).await;
+        self.kernel_task.abort();
+        self.say_goodbye(message).await;
+        let kernel = at_rest.ok()?.ok()?;
+        let end = tokio::time::timeout(HAND_OVER_DEADLINE, kernel.end());
+        let (fib, events, routes) = end.await.ok()?;
+        Some(Remains {
+            fib,
+            events,
+            routes,
+        })
+    }
+}
+
+/// Ends a listener; its port is free then.
+pub(super) async fn close(listener: AbortOnDropHandle<()>) {
+    listener.abort();
+    // That is how it ends.
+    listener.await.ok();
 }
 
 pub(super) fn listen(

@@ -82,18 +82,26 @@ fn clients_hear_of_each_other() {
 
 #[test]
 fn next_hops_to_external_and_internal_peers() {
-    for (asn, auto) in [(65003, "fd00:98::1"), (65001, "fd00:99::2")] {
+    let (auto, keep, own) = ("", "nextHop = \"keep\"", "nextHop = \"self\"");
+    let (received, ours_there) = ("fd00:99::2", "fd00:98::1");
+    // Each differs from the one before it.
+    for (asn, modes) in [
+        (
+            65003,
+            [(auto, ours_there), (keep, received), (own, ours_there)],
+        ),
+        (
+            65001,
+            [(auto, received), (own, ours_there), (keep, received)],
+        ),
+    ] {
         let three = Three::new();
         let _bird = left_bird(&three, 65002, &[LEFT], "");
         let frr = right_frr(&three, asn, "fd00:3::/48", "");
         let peers = |more: &str| both(ours("left", 65002, "")) + &both(ours("right", asn, more));
         let mut speaker = three.speaker(&peers(""));
         eventually(SOON, "it runs", || speaker.says(&["speaker started"]));
-        for (mode, next_hop) in [
-            ("", auto),
-            ("nextHop = \"keep\"", "fd00:99::2"),
-            ("nextHop = \"self\"", "fd00:98::1"),
-        ] {
+        for (mode, next_hop) in modes {
             Three::reload(&speaker, &peers(mode));
             frr_has(&frr, LEFT, &[("/nexthops/0/ip", json!(next_hop))]);
         }

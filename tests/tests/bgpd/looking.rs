@@ -165,7 +165,11 @@ fn the_default_run_directory_is_had_once_it_is_free() {
     let file = pair.dir().join("bgpd.toml");
     std::fs::write(&file, config("", OUR_NETWORKS)).unwrap();
     let [bgpd, ctl] = ["roadbed-bgpd", "roadbedctl"].map(|name| program(name).unwrap());
-    let start = format!("{} --config {}", bgpd.display(), file.display());
+    let start = format!(
+        "env -u ROADBED_RUN_DIR {} --config {}",
+        bgpd.display(),
+        file.display()
+    );
     let own_run = format!("mount -t tmpfs run /run && exec {start}");
     let mut first = Process::start(&pair.us, pair.dir(), "first", &["sh", "-c", &own_run]).unwrap();
     // Runs a command where the process has its /run.
@@ -175,7 +179,12 @@ fn the_default_run_directory_is_had_once_it_is_free() {
         command.args(["--mount", "--target", &pid]);
         run(command.args(line.split_whitespace()))
     };
-    let status = format!("{} status", ctl.display());
+    let status = format!("{} --run-dir /run/roadbed status", ctl.display());
+    eventually(SOON, "it has a mount namespace of its own", || {
+        first.alive()?;
+        anyhow::ensure!(first.log().contains("speaker started"), "{}", first.log());
+        Ok(())
+    });
     eventually(SOON, "the first one answers", || beside(&first, &status));
 
     let pid = first.pid().to_string();

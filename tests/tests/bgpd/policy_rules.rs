@@ -155,19 +155,20 @@ fn conditions_pick_routes_of_both_families() {
     let row = Row::new();
     for way in ["import", "export"] {
         let inside = r#"prefixes = [{ prefix = "10.20.0.0/16", ge = 17, le = 24 }, { prefix = "fd00:20::/32", ge = 40 }]"#;
+        // Each row expects something else than the one before it.
         row.picks(way, inside, &["10.20.1.0/24", "fd00:20:1::/48"]);
         let itself =
             r#"prefixes = [{ prefix = "10.20.0.0/16" }, { prefix = "fd00:20::/32", le = 32 }]"#;
         row.picks(way, itself, &["10.20.0.0/16", "fd00:20::/32"]);
         row.picks(way, "asPathLength = { ge = 3 }", &MARKED);
-        row.picks(way, r#"asPath = "^65002 64700 64701$""#, &MARKED);
         row.picks(way, r#"families = ["ipv6-unicast"]"#, &ROUTES[4..]);
-        row.picks(way, r#"communities = ["65002:2"]"#, &MARKED);
-        row.picks(way, r#"largeCommunities = ["65002:*:2"]"#, &MARKED);
-        row.picks(way, r#"extendedCommunities = ["soo:65002:6"]"#, &MARKED);
+        row.picks(way, r#"asPath = "^65002 64700 64701$""#, &MARKED);
         row.picks(way, r#"nextHops = ["10.99.0.2/32"]"#, &ROUTES[..4]);
+        row.picks(way, r#"communities = ["65002:2"]"#, &MARKED);
         row.picks(way, r#"nextHops = ["fd00:99::/64"]"#, &ROUTES[4..]);
+        row.picks(way, r#"largeCommunities = ["65002:*:2"]"#, &MARKED);
         row.picks(way, r#"peers = ["left"]"#, &ROUTES);
+        row.picks(way, r#"extendedCommunities = ["soo:65002:6"]"#, &MARKED);
         row.picks(way, r#"peers = ["right"]"#, &[]);
         row.picks(way, r#"sources = ["learned"]"#, &ROUTES);
         row.picks(way, r#"sources = ["static"]"#, &[]);
@@ -250,10 +251,13 @@ fn next_hops_of_policies_arrive() {
             found.then_some(()).ok_or(route.to_string())
         });
     };
+    // Each differs from the one before it.
     for (set, v4, v6) in [
-        ("self", "10.98.0.1", "fd00:98::1"),
         ("keep", "10.99.0.2", "fd00:99::2"),
         ("192.0.2.77", "192.0.2.77", "fd00:98::1"),
+        ("keep", "10.99.0.2", "fd00:99::2"),
+        ("self", "10.98.0.1", "fd00:98::1"),
+        ("keep", "10.99.0.2", "fd00:99::2"),
         ("fd00:77::7", "10.98.0.1", "fd00:77::7"),
     ] {
         hop("10.20.1.0/24", set, v4);

@@ -1,10 +1,12 @@
 //! The recipes of docs/bgp.md, run as they stand there.
 
+use std::time::Duration;
+
 use roadbed_tests::bgpd::Bgpd;
 use roadbed_tests::bird::Bird;
 use roadbed_tests::frr::Frr;
 use roadbed_tests::kernel::{PROTOCOL, routes};
-use roadbed_tests::wait::eventually;
+use roadbed_tests::wait::{eventually, throughout};
 
 use crate::fixture::{Pair, SOON};
 
@@ -79,8 +81,10 @@ fn a_route_reflector_and_a_client_on_frr() {
         anyhow::ensure!(said.contains("clients/10.255.1.7"), "{said}");
         Ok(())
     });
-    let kernel = routes(&pair.us, PROTOCOL).unwrap();
-    assert!(kernel.is_empty(), "installRoutes = false: {kernel:?}");
+    throughout(Duration::from_secs(1), "installRoutes = false", || {
+        let kernel = routes(&pair.us, PROTOCOL).map_err(|e| e.to_string())?;
+        kernel.is_empty().then_some(()).ok_or(format!("{kernel:?}"))
+    });
 }
 
 #[test]

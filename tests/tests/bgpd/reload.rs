@@ -3,12 +3,14 @@
 mod options;
 
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use roadbed_api::agent::NodeStatus;
 use roadbed_tests::bgpd::Bgpd;
 use roadbed_tests::bird::Bird;
+use roadbed_tests::process::Process;
 use roadbed_tests::wait::{eventually, throughout};
 
 use crate::fixture::{OUR_NETWORKS, Pair, SOON, config, peer};
@@ -18,17 +20,13 @@ use crate::three::{LEFT, Three, bird, bird_has, frr, ours};
 /// Puts another file in place and waits until it is in force.
 #[track_caller]
 fn reloaded(speaker: &mut Bgpd, text: &str) {
-    let before = speaker.logged(&["configuration reloaded"]);
+    // The changed file is read a second time, whenever that is noticed.
+    let by_signal = ["configuration reloaded", "SIGHUP"];
+    let before = speaker.logged(&by_signal);
     speaker.reload(text).unwrap();
-    in_force(speaker, before);
-}
-
-/// Waits for another reload than the first `before`.
-#[track_caller]
-fn in_force(speaker: &mut Bgpd, before: usize) {
     eventually(SOON, "the new file is in force", || {
         speaker.process().alive().map_err(|e| e.to_string())?;
-        let now = speaker.logged(&["configuration reloaded"]);
+        let now = speaker.logged(&by_signal);
         (now > before).then_some(()).ok_or(speaker.log())
     });
 }
@@ -109,56 +107,107 @@ fn a_changed_policy_does_not_reset_a_changed_as_does() {
     pair.kernel_has(&[]);
 }
 
-/// What every OPEN says takes other sessions. The kernel keeps what it has until the peers have said what they have; what they
-/// do not say again goes then.
+/// What every OPEN says takes other sessions. The kernel keeps what it has until the peers have said what they have; what is
+/// not let in again goes then, and nothing else ever does.
 #[test]
 fn another_as_or_identifier_is_another_speaker() {
     const VIA_LEFT: &str = "via 10.99.0.2 dev eth0";
+    const RIGHT: &str = "10.3.0.0/24";
     let three = Three::new();
-    let left = |asn: &str| bird("left", 65002, &[LEFT], "", "").replace("as 65001;", asn);
+    let left =
+        |asn: &str| bird("left", 65002, &[LEFT, "10.1.1.0/24"], "", "").replace("as 65001;", asn);
     let bird = three.left_bird(&left("as 65001;"));
-    let frr = three.right_frr(&frr(65003, &["10.3.0.0/24"], ""));
-    let peers = ours("left", 65002, "") + &ours("right", 65003, "");
-    let mut speaker = three.speaker(&peers);
-    let right = ("10.3.0.0/24", "via 10.98.0.2 dev eth1");
-    three.left.kernel_has(&[(LEFT, VIA_LEFT), right]);
-    bird_has(&bird, "10.3.0.0/24", &["BGP.as_path: 65001 65003\n"]);
+    let frr = three.right_frr(&frr(65003, &[RIGHT], ""));
+    let peers = |left: &str| ours("left", 65002, left) + &ours("right", 65003, "");
+    let mut speaker = three.speaker(&peers(""));
+    let right = (RIGHT, "via 10.98.0.2 dev eth1");
+    let second = ("10.1.1.0/24", VIA_LEFT);
+    three.left.kernel_has(&[(LEFT, VIA_LEFT), second, right]);
+    bird_has(&bird, RIGHT, &["BGP.as_path: 65001 65003\n"]);
 
+    let log = three.left.dir().join("ip.log");
+    let mut monitor = Process::start(
+        &three.left.us,
+        three.left.dir(),
+        "ip",
+        &["ip", "-o", "monitor", "route"],
+    )
+    .unwrap();
     let file = |identity: &str, peers: &str| {
         let text = config(peers, "\"10.2.0.0/24\"");
         text.replace("asNumber = 65001\nrouterId = \"10.99.0.1\"", identity)
     };
+    let only = "importPolicies = [\"only\"]";
+    let policy = format!(
+        "[policies.only]\nrules = [{{ match = {{ prefixes = [{{ prefix = \"{LEFT}\" }}] }}, action = \"accept\" }}]\n"
+    );
     let another = "asNumber = 65001\nrouterId = \"10.99.0.77\"";
-    speaker.reload(&file(another, &peers)).unwrap();
-    throughout(Duration::from_secs(5), "the kernel keeps all", || {
-        three.left.kernel_has_now(&[(LEFT, VIA_LEFT), right])
-    });
+    speaker
+        .reload(&file(another, &(peers(only) + &policy)))
+        .unwrap();
+    three.left.kernel_has(&[(LEFT, VIA_LEFT), right]);
     eventually(SOON, "BIRD hears the other Identifier", || {
-        bird.shows(
-            "show protocols all rb",
-            &["Established", "Neighbor ID:      10.99.0.77"],
-        )
+        let words = ["Established", "Neighbor ID:      10.99.0.77"];
+        bird.shows("show protocols all rb", &words)
     });
-    bird_has(&bird, "10.3.0.0/24", &["BGP.as_path: 65001 65003\n"]);
+    bird_has(&bird, RIGHT, &["BGP.as_path: 65001 65003\n"]);
     assert_eq!(speaker.logged(&["session established"]), 4);
     let status: NodeStatus = speaker.ctl_json("status").unwrap();
     assert_eq!(status.router_id, Some([10, 99, 0, 77].into()));
+    eventually(SOON, "the monitor tells", || {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        let gone = log.lines().filter(|line| line.contains("Deleted 10."));
+        let gone: Vec<&str> = gone.collect();
+        match gone.as_slice() {
+            [one] if one.contains("10.1.1.0/24") => Ok(()),
+            _ => Err(log),
+        }
+    });
+    monitor.kill().unwrap();
 
-    // Another AS, and nothing from the left any more.
+    // Another AS.
     bird.configure(&left("as 65010;")).unwrap();
     frr.configure(&["router bgp 65003", "neighbor 10.98.0.1 remote-as 65010"])
         .unwrap();
-    let closed = "importPolicies = [\"reject-all\"]";
-    let peers = ours("left", 65002, closed) + &ours("right", 65003, "");
     let another = "asNumber = 65010\nrouterId = \"10.99.0.77\"";
-    speaker.reload(&file(another, &peers)).unwrap();
-    three.left.kernel_has(&[right]);
-    bird_has(&bird, "10.3.0.0/24", &["BGP.as_path: 65010 65003\n"]);
-    assert_eq!(
-        speaker.logged(&["another AS or BGP Identifier: all sessions are reset"]),
-        2
-    );
+    speaker.reload(&file(another, &peers(""))).unwrap();
+    three.left.kernel_has(&[(LEFT, VIA_LEFT), second, right]);
+    bird_has(&bird, RIGHT, &["BGP.as_path: 65010 65003\n"]);
+    let reset = speaker.logged(&["another AS or BGP Identifier: all sessions are reset"]);
+    assert_eq!(reset, 2);
     speaker.stop().unwrap();
+}
+
+/// With a port that is taken as well it goes on where it was, and moves once it can.
+#[test]
+fn another_identifier_and_a_port_that_is_taken() {
+    let pair = Pair::new();
+    let peers = peer("one", "10.99.0.2", "passive = true");
+    let mut speaker = pair.speaker(&peers);
+    let _script = Script::establish(&pair.peer, "10.99.0.2", "10.99.0.1");
+    let taken = pair
+        .us
+        .within(|| TcpListener::bind("0.0.0.0:1180"))
+        .unwrap();
+    let text = config(&format!("listenPort = 1180\n{peers}"), OUR_NETWORKS);
+    reloaded(
+        &mut speaker,
+        &text.replace("routerId = \"10.99.0.1\"", "routerId = \"10.99.0.77\""),
+    );
+    let says = |words: &[&str]| {
+        eventually(SOON, &format!("the status has {words:?}"), || {
+            let said = speaker.ctl("status")?;
+            let all = words.iter().all(|word| said.contains(word));
+            anyhow::ensure!(all, "{said}");
+            Ok(())
+        });
+    };
+    says(&["10.99.0.77", "ConfigurationInForce=False", "1180 is in use"]);
+    let _script = Script::establish(&pair.peer, "10.99.0.2", "10.99.0.1");
+    drop(taken);
+    says(&["10.99.0.77", "ConfigurationInForce=True"]);
+    let to = ("10.99.0.1", 1180);
+    assert!(pair.peer.within(|| TcpStream::connect(to)).is_ok());
 }
 
 /// Another port is listened on at once; one that is taken changes nothing.
@@ -171,22 +220,22 @@ fn another_port_touches_no_session() {
     let with = |port: u16| config(&format!("listenPort = {port}\n{peers}"), OUR_NETWORKS);
     let listens = |port: u16| {
         let to = ("10.99.0.1", port);
-        pair.peer
-            .within(|| std::net::TcpStream::connect(to))
-            .is_ok()
+        pair.peer.within(|| TcpStream::connect(to)).is_ok()
     };
     assert!(listens(179) && !listens(1179));
     reloaded(&mut speaker, &with(1179));
     assert!(listens(1179) && !listens(179));
     let taken = pair
         .us
-        .within(|| std::net::TcpListener::bind("0.0.0.0:1180"))
+        .within(|| TcpListener::bind("0.0.0.0:1180"))
         .unwrap();
     reloaded(&mut speaker, &with(1180));
-    let status = speaker.ctl("status").unwrap();
-    for word in ["ConfigurationInForce=False", "1180 is in use"] {
-        assert!(status.contains(word), "{word}: {status}");
-    }
+    eventually(SOON, "the status tells", || {
+        let said = speaker.ctl("status")?;
+        let words = ["ConfigurationInForce=False", "1180 is in use"];
+        anyhow::ensure!(words.iter().all(|word| said.contains(word)), "{said}");
+        Ok(())
+    });
     assert!(listens(1179));
     drop(taken);
     reloaded(&mut speaker, &with(0));

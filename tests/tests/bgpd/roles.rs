@@ -176,9 +176,13 @@ fn is_used(three: &Three, speaker: &Bgpd, ours_is: &str, used: bool) {
     };
     three.left.kernel_has(&expected);
     let line = format!("bgp routes {LEFT} --received left -o wide");
-    let said = speaker.ctl(&line).unwrap();
-    let leak = said.contains("not eligible: a route leak by the peer's role");
-    assert_eq!(leak, !used, "{ours_is}: {said}");
+    eventually(SOON, "the reason is shown", || {
+        let said = speaker.ctl(&line).map_err(|error| error.to_string())?;
+        let leak = said.contains("not eligible: a route leak by the peer's role");
+        (leak != used)
+            .then_some(())
+            .ok_or(format!("{ours_is}: {said}"))
+    });
 }
 
 #[test]

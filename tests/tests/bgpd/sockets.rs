@@ -477,20 +477,12 @@ fn timers_are_per_peer_with_frr_and_bird() {
     eventually(SOON, "BIRD has that of its own", || {
         bird.shows("show protocols all rb", &["Established", "/9"])
     });
-    let heard = || {
-        let found = neighbour().unwrap();
-        let ours = found["messageStats"]["keepalivesRecv"].as_u64().unwrap();
-        (ours, Instant::now())
-    };
-    let (before, since) = heard();
+    let heard = || neighbour().unwrap()["messageStats"]["keepalivesRecv"].as_u64();
+    let before = heard().unwrap();
     std::thread::sleep(Duration::from_secs(4));
-    let (after, now) = heard();
-    let (count, span) = (after - before, (now - since).as_secs());
-    // A third of its Hold Time would be none in this time.
-    assert!(
-        (span - 1..=span + 1).contains(&count),
-        "{count} in {span} s"
-    );
+    let count = heard().unwrap() - before;
+    // A third of its Hold Time would be none or one in this time.
+    assert!(count >= 3, "{count} in some four seconds");
 }
 
 /// One a second; a third of the Hold Time would be three.

@@ -246,7 +246,7 @@ fn ten_thousand_connections_inside_of_a_range() {
             .map(|from| scope.spawn(|| storm(&pair.peer, from, OF_EACH, End::Ours, &done)))
             .collect();
         let (mut n, mut most) = (0, 0);
-        while storms.iter().any(|storm| !storm.is_finished()) {
+        while n < 3 || storms.iter().any(|storm| !storm.is_finished()) {
             a_route_gets_through(&pair, &mut good, n);
             let files = speaker.process().open_files().unwrap();
             most = files.max(most);
@@ -260,7 +260,7 @@ fn ten_thousand_connections_inside_of_a_range() {
         n
     });
     assert_eq!(done.load(Ordering::Relaxed), 10_000);
-    assert!(routes_through > 1, "nothing happened meanwhile");
+    assert!(routes_through >= 3, "{routes_through}");
     a_route_gets_through(&pair, &mut good, 200);
     is_small(&mut speaker);
     assert_eq!(speaker.logged(&["session established"]), 1);

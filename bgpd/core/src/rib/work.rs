@@ -32,14 +32,22 @@ enum Task {
     Reselect,
     /// Asks the import policy anew, for one peer or all.
     Reimport(Option<PeerId>),
-    /// Asks anew to whom the best paths of a peer may go.
-    Reexport(PeerId),
+    /// Asks anew to whom these paths may go, and as what.
+    Reexport(Whose),
     /// Fills a new update group of a table.
     Populate(usize, TableKey),
     /// Tells the kernel all best paths.
     Install,
     /// Counts what each prefix of a table contributes to new aggregates.
     Aggregate(TableKey),
+}
+
+/// Paths by where they come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Peer(PeerId),
+    /// Of every internal peer.
+    Internal,
 }
 
 /// A cursor: a task over some tables, and how far it is.
@@ -185,11 +193,7 @@ impl Rib {
             return;
         }
         self.queue(Task::Reimport(None));
-        let internal = |id: &PeerId| self.peers.get(*id).is_some_and(|p| !p.up.ebgp());
-        let internal: Vec<PeerId> = self.peers.ids().filter(internal).collect();
-        for id in internal {
-            self.queue(Task::Reexport(id));
-        }
+        self.queue(Task::Reexport(Whose::Internal));
     }
 
     pub(super) fn set_install(&mut self, on: bool) {
@@ -239,7 +243,7 @@ impl Rib {
         }
         if reflects != former.relation.reflector_client {
             // The paths stay what they are, so choosing anew would tell nobody.
-            self.queue(Task::Reexport(id));
+            self.queue(Task::Reexport(Whose::Peer(id)));
         }
         if !regroup {
             return;
@@ -426,10 +430,14 @@ impl Rib {
             }
             Task::Aggregate(_) => self.count_anew(table, id),
             Task::Reimport(only) => self.reimport(table, id, only, out),
-            Task::Reexport(peer) => {
-                if entry.best_path().is_some_and(|best| best.peer == peer) {
+            Task::Reexport(whose) => {
+                let concerned = |path: &Path| match whose {
+                    Whose::Peer(peer) => path.peer == peer,
+                    Whose::Internal => self.peers.get(path.peer).is_some_and(|p| !p.up.ebgp()),
+                };
+                if entry.best_path().is_some_and(concerned) {
                     self.tables[table].mark_dirty(id);
-                } else if entry.paths.iter().any(|path| path.peer == peer) {
+                } else if entry.paths.iter().any(concerned) {
                     self.paths_changed(table, id);
                 }
             }
