@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::rib_thread::{KernelBatch, RibHandle, RibMessage};
 
-/// Metric of learned routes: between a foreign connected route and what a person adds as a fallback.
-const METRIC: u32 = 20;
+/// Metrics of learned routes, IPv4 and IPv6: worse than a connected route, which has 0 or 256, and better than what a
+/// person adds as a fallback.
+const METRICS: [u32; 2] = [20, 512];
 
 /// What the kernel task needs to know of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub(crate) struct KernelTask {
     pub(crate) config: watch::Receiver<KernelConfig>,
     /// Tracked next hops and where they lie.
     states: HashMap<NextHop, NextHopState>,
+    /// Of these, the length of the foreign prefix by which they are reached.
+    covering: HashMap<NextHop, u8>,
     /// What the RIB wants, to be written again when a next hop or the configuration changes.
     wanted: HashMap<IpNet, SmallList<Forward>>,
     /// Our aggregates: what nothing inside leads to is refused here, or a default route would send it in circles.
@@ -69,6 +72,7 @@ impl KernelTask {
             queue,
             config,
             states: HashMap::new(),
+            covering: HashMap::new(),
             wanted: HashMap::new(),
             discarded: HashSet::new(),
             lost: HashSet::new(),
@@ -131,6 +135,7 @@ impl KernelTask {
             if track {
                 answers.extend(self.track(next_hop).await);
             } else if self.states.remove(&next_hop).is_some() {
+                self.covering.remove(&next_hop);
                 // The writer only stops with the whole speaker.
                 self.fib.untrack(key(&next_hop)).await.ok();
             }
@@ -195,8 +200,17 @@ impl KernelTask {
                 }
             },
         };
-        self.states.insert(next_hop, state);
+        if self.states.insert(next_hop, state).is_none() {
+            self.cover(next_hop).await;
+        }
         Some((next_hop, rib_state(state)))
+    }
+
+    async fn cover(&mut self, next_hop: NextHop) {
+        match self.fib.covering(key(&next_hop).addr).await {
+            Ok(Some(len)) => self.covering.insert(next_hop, len),
+            Ok(None) | Err(_) => self.covering.remove(&next_hop),
+        };
     }
 
     async fn next_hops_changed(&mut self, events: Vec<FibEvent>) {
@@ -216,6 +230,9 @@ impl KernelTask {
         }
         if answers.is_empty() {
             return;
+        }
+        for (next_hop, _) in &answers {
+            self.cover(*next_hop).await;
         }
         self.rib.event(Event::NextHops(answers)).await.ok();
         // Before the RIB has thought about it, and all at once: the routes that share a set of next hops then move by one
@@ -257,7 +274,7 @@ impl KernelTask {
         let changes = prefixes
             .into_iter()
             .filter_map(
-                |prefix| match self.wanted.get(&prefix).filter(|_| config.install) {
+                |prefix| match self.installed(&prefix).filter(|_| config.install) {
                     None if self.discarded.contains(&prefix) => Some(RouteChange::want(
                         Source::Bgp,
                         RouteSpec {
@@ -274,7 +291,7 @@ impl KernelTask {
                             prefix,
                             kind: RouteKind::Via(self.resolved(next_hops)?),
                             prefsrc: config.prefsrc[usize::from(prefix.addr().is_ipv6())],
-                            metric: METRIC,
+                            metric: METRICS[usize::from(prefix.addr().is_ipv6())],
                         },
                     )),
                 },
@@ -283,6 +300,22 @@ impl KernelTask {
         if self.fib.apply_and_forget(changes).await.is_err() {
             tracing::error!("the route writer has stopped");
         }
+    }
+
+    /// What of the wanted goes to the kernel. A route to its own next hop, or to a part of the link that this is on, does not:
+    /// the kernel would look there for the next hop from then on, and refuse whatever else goes by way of it.
+    fn installed(&self, prefix: &IpNet) -> Option<&SmallList<Forward>> {
+        let next_hops = self.wanted.get(prefix)?;
+        let leads_to_itself = |to: &Forward| {
+            if !prefix.contains(&key(&to.next_hop).addr) {
+                return false;
+            }
+            let state = self.states.get(&to.next_hop);
+            let on_link = matches!(state, Some(NextHopState::Resolved { gateway: None, .. }));
+            let covering = self.covering.get(&to.next_hop);
+            on_link && covering.is_some_and(|len| prefix.prefix_len() >= *len)
+        };
+        (!next_hops.iter().any(leads_to_itself)).then_some(next_hops)
     }
 
     /// The ways to those next hops that resolve; `None` without any: the RIB is about to withdraw the route, and what the

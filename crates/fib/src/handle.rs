@@ -164,6 +164,11 @@ impl FibHandle {
         self.ask(|reply| Command::Resolve { key, reply }).await
     }
 
+    /// Length of the most specific foreign prefix around an address: that by which it is reached.
+    pub async fn covering(&self, addr: IpAddr) -> Result<Option<u8>, FibError> {
+        self.ask(|reply| Command::Covering { addr, reply }).await
+    }
+
     /// Where a next hop lies, now; later changes come as [`FibEvent::NextHopChanged`] until as many
     /// [`FibHandle::untrack`] as `track` were called.
     pub async fn track(&self, key: NextHopKey) -> Result<NextHopState, FibError> {

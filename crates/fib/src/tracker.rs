@@ -286,6 +286,22 @@ impl Tracker {
         self.links.get(&index).is_some_and(Link::alive)
     }
 
+    /// Length of the most specific foreign prefix around an address.
+    pub(crate) fn covering(&self, addr: IpAddr) -> Option<u8> {
+        match addr {
+            IpAddr::V4(addr) => {
+                let around = self.v4.cover(&Ipv4Net::from(addr));
+                let around = around.filter(|(_, routes)| !routes.is_empty());
+                around.last().map(|(prefix, _)| prefix.prefix_len())
+            }
+            IpAddr::V6(addr) => {
+                let around = self.v6.cover(&Ipv6Net::from(addr));
+                let around = around.filter(|(_, routes)| !routes.is_empty());
+                around.last().map(|(prefix, _)| prefix.prefix_len())
+            }
+        }
+    }
+
     fn longest_match(
         &self,
         addr: IpAddr,

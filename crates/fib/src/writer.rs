@@ -52,6 +52,10 @@ pub(crate) enum Command {
         key: NextHopKey,
         reply: oneshot::Sender<NextHopState>,
     },
+    Covering {
+        addr: IpAddr,
+        reply: oneshot::Sender<Option<u8>>,
+    },
     Track {
         key: NextHopKey,
         reply: oneshot::Sender<Option<NextHopState>>,
@@ -231,6 +235,7 @@ impl Writer {
                 let _ = reply.send(());
             }
             Command::Resolve { key, reply } => drop(reply.send(self.tracker.resolve(key))),
+            Command::Covering { addr, reply } => drop(reply.send(self.tracker.covering(addr))),
             Command::Track { key, reply } => drop(reply.send(self.tracker.track(key))),
             Command::Untrack { key } => self.tracker.untrack(key),
             Command::LocalAddresses { local, reply } => {

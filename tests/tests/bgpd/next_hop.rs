@@ -7,7 +7,7 @@ use roadbed_tests::bgpd::Bgpd;
 use roadbed_tests::bird::Bird;
 use roadbed_tests::frr::Frr;
 use roadbed_tests::netns::Ns;
-use roadbed_tests::wait::throughout;
+use roadbed_tests::wait::{eventually, throughout};
 
 use crate::fixture::{Pair, SOON, peer};
 use crate::script::{Script, attribute, mandatory, update};
@@ -249,4 +249,101 @@ route-map beyond6 permit 10
     )
     .unwrap();
     follows_foreign_routes(&pair);
+}
+
+/// A peer that announces its link, parts of it, and its own addresses, as `redistribute connected` does: the connected route
+/// leads there already, and a route by way of what is inside of it would cut off all others.
+#[test]
+fn a_link_that_is_announced_over_itself() {
+    let pair = Pair::new();
+    let link = [
+        "10.99.0.0/16",
+        "10.99.0.0/24",
+        "10.99.0.2/32",
+        "fd00:99::/64",
+        "fd00:99::/112",
+        "fd00:99::2/128",
+    ];
+    let static_routes = |v6: bool| -> String {
+        let all = link
+            .iter()
+            .chain(&["10.1.0.0/24", "fd00:1::/64", "0.0.0.0/0", "10.0.0.0/8"]);
+        let of = all.filter(|route| route.contains(':') == v6);
+        of.map(|route| format!("route {route} blackhole; "))
+            .collect()
+    };
+    let text = format!(
+        "log stderr all;
+        router id 10.99.0.2;
+        protocol device {{ scan time 1; }}
+        protocol static four {{ ipv4; {} }}
+        protocol static six {{ ipv6; {} }}
+        protocol bgp rb {{
+            local 10.99.0.2 as 65002;
+            neighbor 10.99.0.1 as 65001;
+            passive yes; hold time 9; connect delay time 1;
+            ipv4 {{ import all; export where source = RTS_STATIC; }};
+            ipv6 {{ import all; export where source = RTS_STATIC; }};
+        }}",
+        static_routes(false),
+        static_routes(true)
+    );
+    let bird = Bird::start(&pair.peer, pair.dir(), &text).unwrap();
+    let speaker = pair.speaker(&peer("bird", "10.99.0.2", ""));
+    let (four, six) = ("via 10.99.0.2 dev eth0", "via fd00:99::2 dev eth0");
+    // What is less specific than the link leads there as ever.
+    let expected = [
+        ("10.1.0.0/24", four),
+        ("default", four),
+        ("10.0.0.0/8", four),
+        ("fd00:1::/64", six),
+    ];
+    pair.kernel_has(&expected);
+    throughout(Duration::from_secs(1), "the link stays out of it", || {
+        pair.kernel_has_now(&expected)
+    });
+    // And what comes later goes there, too.
+    bird.configure(&text.replace(
+        "route 10.1.0.0/24",
+        "route 10.1.1.0/24 blackhole; route 10.1.0.0/24",
+    ))
+    .unwrap();
+    let later = [&expected[..], &[("10.1.1.0/24", four)]].concat();
+    pair.kernel_has(&later);
+    assert_eq!(speaker.logged(&["kernel refused"]), 0);
+    assert_eq!(speaker.logged(&["session down"]), 0);
+    drop((bird, speaker));
+
+    let pair = Pair::new();
+    let text = "hostname frr
+router bgp 65002
+ bgp router-id 10.99.0.2
+ no bgp ebgp-requires-policy
+ no bgp network import-check
+ timers bgp 3 9
+ neighbor fd00:99::1 remote-as 65001
+ neighbor fd00:99::1 passive
+ address-family ipv4 unicast
+  neighbor fd00:99::1 activate
+  network 10.1.0.0/24
+  redistribute connected
+ exit-address-family
+ address-family ipv6 unicast
+  neighbor fd00:99::1 activate
+  network fd00:1::/64
+  redistribute connected
+ exit-address-family
+";
+    let frr = Frr::start(&pair.peer, pair.dir(), text).unwrap();
+    let speaker = pair.speaker(&peer("frr", "fd00:99::2", ""));
+    let expected = [("10.1.0.0/24", four), ("fd00:1::/64", six)];
+    eventually(SOON, "FRR announces the link", || {
+        let line = "show bgp ipv6 unicast neighbors fd00:99::1 advertised-routes";
+        frr.shows(line, &["fd00:99::/64"])
+    });
+    pair.kernel_has(&expected);
+    throughout(Duration::from_secs(1), "the link stays out of it", || {
+        pair.kernel_has_now(&expected)
+    });
+    assert_eq!(speaker.logged(&["kernel refused"]), 0);
 }

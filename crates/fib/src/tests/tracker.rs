@@ -190,3 +190,19 @@ fn forwarding_next_hop_is_the_router_on_the_way() {
     );
     assert_eq!(NextHopState::Unresolved.forwarding(addr, 1), None);
 }
+
+#[test]
+fn the_prefix_around_an_address() {
+    let mut tracker = tracker(vec![
+        route("0.0.0.0/0", Some("10.0.0.1"), ETH0, 0),
+        route("10.0.0.0/16", None, ETH0, 0),
+        route("2001:db8::/64", None, ETH0, 256),
+    ]);
+    let covering = |tracker: &Tracker, addr: &str| tracker.covering(addr.parse().unwrap());
+    assert_eq!(covering(&tracker, "10.0.1.2"), Some(16));
+    assert_eq!(covering(&tracker, "192.0.2.1"), Some(0));
+    assert_eq!(covering(&tracker, "2001:db8::9"), Some(64));
+    assert_eq!(covering(&tracker, "2001:db8:1::9"), None);
+    tracker.load_routes(vec![route("10.0.1.0/24", None, ETH1, 0)]);
+    assert_eq!(covering(&tracker, "10.0.1.2"), Some(24));
+}
