@@ -1,12 +1,13 @@
 //! The speaker as its host sees it: start, configure, originate, look in, stop.
 
+mod adoption;
 mod options;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bgp_core::fsm::PeerSettings;
 use bgp_core::policy::{Chain, ImportContext, PathAttributes, RouteSource};
@@ -17,7 +18,6 @@ use bgp_core::rib::{
 use ipnet::IpNet;
 use roadbed_api::agent::{BgpPeer, BmpStationReport, FamilyCounts, PeerReport};
 use roadbed_api::kinds::AddressFamily;
-use roadbed_fib::{FibHandle, Source};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -35,6 +35,8 @@ use crate::session::{Command, Context, Limits, Session};
 use crate::transport::Transport;
 
 pub use options::Remains;
+
+use adoption::Adopting;
 
 /// Commands that may wait for one session.
 pub(crate) const COMMAND_QUEUE: usize = 8;
@@ -135,14 +137,6 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
-/// Routes of an earlier run stay until the peers have said what they have, or this long.
-const ADOPTION_DEADLINE: Duration = Duration::from_secs(60);
-
-struct Adopting {
-    fib: FibHandle,
-    since: Instant,
-}
-
 struct Running {
     config: PeerConfig,
     commands: mpsc::Sender<Command>,
@@ -222,10 +216,7 @@ impl Speaker {
         let kernel_task = kernel_task.run(kernel_stop.clone());
         let (admission, admitted) = watch::channel(Admission::default());
         Ok(Self {
-            adopting: Some(Adopting {
-                fib: fib.clone(),
-                since: Instant::now(),
-            }),
+            adopting: Some(Adopting::new(fib.clone())),
             context: Context {
                 rib: rib.clone(),
                 fib,
@@ -514,52 +505,6 @@ impl Speaker {
             }
         }
         reports
-    }
-
-    /// Sweeps learned routes of an earlier run once every peer has sent End-of-RIB for each of its families, or the
-    /// deadline passed. To be called about once a second.
-    pub async fn finish_adoption(&mut self) {
-        if self.adopting.is_none() {
-            return;
-        }
-        if !self.adoption_is_overdue() {
-            let mut reports = self.reports().await;
-            // Nobody knows how many peers of a range are still to come.
-            let complete = self.ranges.is_empty() && reports.len() >= self.peers.len();
-            // Who is kept down says nothing.
-            let kept_down = |name: &str| {
-                let running = self.peers.get(name);
-                running.is_some_and(|running| running.config.shutdown.is_some())
-            };
-            reports.retain(|report| !kept_down(&report.name));
-            let through = |r: &PeerReport| {
-                !r.families.is_empty() && r.families.values().all(|f| f.end_of_rib)
-            };
-            if !complete || !reports.iter().all(through) {
-                return;
-            }
-        }
-        // What the peers said must be with the writer before the rest is swept. The first barrier brings the answers about
-        // next hops that are new, the second what follows from them.
-        for _ in 0..2 {
-            let passed = self.rib.ask(RibMessage::Barrier);
-            if tokio::time::timeout(ANSWER_DEADLINE, passed).await.is_err()
-                && !self.adoption_is_overdue()
-            {
-                return;
-            }
-        }
-        if let Some(adopting) = self.adopting.take() {
-            // The writer only stops with the whole process.
-            adopting.fib.finish_adoption(Source::Bgp).await.ok();
-            self.kernel.send_modify(|config| config.adopted = true);
-        }
-    }
-
-    fn adoption_is_overdue(&self) -> bool {
-        self.adopting
-            .as_ref()
-            .is_some_and(|adopting| adopting.since.elapsed() >= ADOPTION_DEADLINE)
     }
 
     /// Says goodbye to all peers (Cease, Administrative Shutdown; RFC 9003) and ends. Kernel routes stay.

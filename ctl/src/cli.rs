@@ -82,7 +82,7 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
-    /// Run directory of the agent to ask
+    /// Run directory of the agent, or of the standalone router, to ask
     #[arg(long, global = true, env = "ROADBED_RUN_DIR", value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
     pub run_dir: PathBuf,
     /// Store of the resources: sqlite:PATH

@@ -48,7 +48,12 @@ pub fn status(node: &NodeStatus, wide: bool) -> String {
         line(if i == 0 { "Conditions" } else { "" }, value);
     }
     text.push('\n');
-    text.push_str(&peers(&node.peers, wide));
+    // A standalone router has its peers from its file.
+    let without = match node.store {
+        Some(_) => "No peers: this node speaks BGP with nobody (no BGPPeer selects it).",
+        None => "No peers: this router speaks BGP with nobody (its file has no [peers.NAME]).",
+    };
+    text.push_str(&peers(&node.peers, without, wide));
     if !wide {
         for peer in &node.peers {
             if let (true, Some(error)) = (peer.state != ESTABLISHED, &peer.last_error) {
@@ -59,7 +64,7 @@ pub fn status(node: &NodeStatus, wide: bool) -> String {
     text
 }
 
-fn peers(peers: &[PeerReport], wide: bool) -> String {
+fn peers(peers: &[PeerReport], without: &str, wide: bool) -> String {
     let mut header = vec![
         "NAME",
         "ADDRESS",
@@ -110,7 +115,7 @@ fn peers(peers: &[PeerReport], wide: bool) -> String {
         }
         table.row(row);
     }
-    table.text("No peers: this node speaks BGP with nobody (no BGPPeer selects it).")
+    table.text(without)
 }
 
 /// What `ipam show` shows; what was not asked for is absent.

@@ -142,7 +142,8 @@ fn a_refused_reload_is_shown_until_the_file_is_right() {
 fn one_router_per_run_directory() {
     let pair = Pair::new();
     let speaker = pair.speaker("");
-    eventually(SOON, "it answers", || speaker.ctl("status"));
+    let said = eventually(SOON, "it answers", || speaker.ctl("status"));
+    assert!(said.contains("its file has no [peers.NAME]"), "{said}");
     let file = pair.dir().join("bgpd.toml");
     let run_dir = pair.dir().join("run");
     let (file, run_dir) = (file.to_str().unwrap(), run_dir.to_str().unwrap());

@@ -1,5 +1,6 @@
 //! MULTI_EXIT_DISC between two neighbouring ASes, and from policies.
 
+use roadbed_tests::frr::Frr;
 use roadbed_tests::gobgp::Gobgp;
 use serde_json::json;
 
@@ -8,6 +9,25 @@ use crate::three::{LEFT, Three, bird, frr, frr_has, ours};
 
 const VIA_LEFT: (&str, &str) = (LEFT, "via 10.99.0.2 dev eth0");
 const VIA_RIGHT: (&str, &str) = (LEFT, "via 10.98.0.2 dev eth1");
+
+/// An FRR on the right that announces [`LEFT`] with this MED.
+fn right_with_med(three: &Three, asn: u32, med: u32) -> Frr {
+    let right = three.right_frr(&frr(asn, &[LEFT], ""));
+    set_med(&right, med);
+    right
+        .configure(&[
+            &format!("router bgp {asn}"),
+            "address-family ipv4 unicast",
+            "neighbor 10.98.0.1 route-map med out",
+        ])
+        .unwrap();
+    right
+}
+
+fn set_med(frr: &Frr, med: u32) {
+    let set = format!("set metric {med}");
+    frr.configure(&["route-map med permit 10", &set]).unwrap();
+}
 
 /// The right router has the lower identifier, the left one the better MED.
 fn check(left_filter: &str, right_filter: &str, options: &str, expected: (&str, &str)) {
@@ -41,24 +61,14 @@ fn meds_of_one_as_are_always_compared() {
     let three = Three::new();
     let left = |med: u32| bird("left", 65002, &[LEFT], "", &format!("bgp_med = {med};"));
     let bird = three.left_bird(&left(5));
-    let frr = three.right_frr(&frr(65002, &[LEFT], ""));
-    frr.configure(&[
-        "route-map med permit 10",
-        "set metric 10",
-        "exit",
-        "router bgp 65002",
-        "address-family ipv4 unicast",
-        "neighbor 10.98.0.1 route-map med out",
-    ])
-    .unwrap();
+    let frr = right_with_med(&three, 65002, 10);
     let speaker = three.speaker(&(ours("left", 65002, "") + &ours("right", 65002, "")));
     three.left.kernel_has(&[VIA_LEFT]);
     bird.configure(&left(20)).unwrap();
     three.left.kernel_has(&[VIA_RIGHT]);
     bird.configure(&left(10)).unwrap();
     three.left.kernel_has(&[BOTH]);
-    frr.configure(&["route-map med permit 10", "set metric 9"])
-        .unwrap();
+    set_med(&frr, 9);
     three.left.kernel_has(&[VIA_RIGHT]);
     assert_eq!(speaker.logged(&["session down"]), 0);
 }
@@ -97,26 +107,14 @@ fn a_missing_med_of_gobgp_is_the_best_or_the_worst() {
 fn a_med_of_frr_is_compared_with_one_of_bird_when_asked() {
     let three = Three::new();
     let _left = three.left_bird(&bird("left", 65002, &[LEFT], "", "bgp_med = 5;"));
-    let right = three.right_frr(&frr(65003, &[LEFT], ""));
-    right
-        .configure(&[
-            "route-map med permit 10",
-            "set metric 10",
-            "exit",
-            "router bgp 65003",
-            "address-family ipv4 unicast",
-            "neighbor 10.98.0.1 route-map med out",
-        ])
-        .unwrap();
+    let right = right_with_med(&three, 65003, 10);
     let peers = ours("left", 65002, "") + &ours("right", 65003, "");
     let speaker = three.speaker(&peers);
     three.left.kernel_has(&[VIA_RIGHT]);
     Three::reload_with(&speaker, "alwaysCompareMed = true", &peers);
     three.left.kernel_has(&[VIA_LEFT]);
     // Two are alike by their MEDs again.
-    right
-        .configure(&["route-map med permit 10", "set metric 5"])
-        .unwrap();
+    set_med(&right, 5);
     three.left.kernel_has(&[VIA_RIGHT]);
     assert_eq!(speaker.logged(&["session down"]), 0);
 }

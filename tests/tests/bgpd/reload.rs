@@ -15,6 +15,7 @@ use roadbed_tests::wait::{eventually, throughout};
 
 use crate::fixture::{OUR_NETWORKS, Pair, SOON, config, peer};
 use crate::script::{Script, UPDATE, mandatory, update};
+use crate::sockets::bird_config;
 use crate::three::{LEFT, Three, bird, bird_has, frr, ours};
 
 /// Puts another file in place and waits until it is in force.
@@ -258,21 +259,7 @@ fn another_port_knows_the_keys() {
     eventually(SOON, "it runs", || speaker.says(&["speaker started"]));
     let moved = config(&format!("listenPort = 1179\n{signed}"), OUR_NETWORKS);
     reloaded(&mut speaker, &moved);
-    let dials = |key: &str| {
-        format!(
-            "log stderr all;
-            router id 10.99.0.2;
-            protocol device {{ scan time 1; }}
-            protocol static one {{ ipv4; route 10.1.0.0/24 blackhole; }}
-            protocol bgp rb {{
-                local 10.99.0.2 as 65002;
-                neighbor 10.99.0.1 port 1179 as 65001;
-                hold time 9; connect delay time 1; connect retry time 1; error wait time 1, 2;
-                {key}
-                ipv4 {{ import all; export where source = RTS_STATIC; }};
-            }}"
-        )
-    };
+    let dials = |key: &str| bird_config("10.99.0.2", "10.99.0.1 port 1179", key);
     let bird = Bird::start(&pair.peer, pair.dir(), &dials("password \"wrong\";")).unwrap();
     throughout(Duration::from_secs(3), "a wrong key is not heard", || {
         pair.kernel_has_now(&[])

@@ -20,7 +20,7 @@ const ATTEMPTS: Duration = Duration::from_secs(4);
 const KEY: &str = "password = \"correct-horse\"";
 
 /// BIRD as AS 65002 with the session at `local` and further options of it; announces 10.1.0.0/24.
-fn bird_config(local: &str, remote: &str, options: &str) -> String {
+pub(crate) fn bird_config(local: &str, remote: &str, options: &str) -> String {
     format!(
         "log stderr all;
         router id 10.99.0.2;
