@@ -200,13 +200,18 @@ impl KernelTask {
                 }
             },
         };
+        let answer = rib_state(state);
         if self.states.insert(next_hop, state).is_none() {
-            self.cover(next_hop).await;
+            self.cover(next_hop, &answer).await;
         }
-        Some((next_hop, rib_state(state)))
+        Some((next_hop, answer))
     }
 
-    async fn cover(&mut self, next_hop: NextHop) {
+    /// Learns by what a next hop is reached. One that has been lost is not kept waiting for: its routes are to move at once.
+    async fn cover(&mut self, next_hop: NextHop, state: &RibState) {
+        if *state == RibState::Unresolved {
+            return;
+        }
         match self.fib.covering(key(&next_hop).addr).await {
             Ok(Some(len)) => self.covering.insert(next_hop, len),
             Ok(None) | Err(_) => self.covering.remove(&next_hop),
@@ -231,8 +236,8 @@ impl KernelTask {
         if answers.is_empty() {
             return;
         }
-        for (next_hop, _) in &answers {
-            self.cover(*next_hop).await;
+        for (next_hop, state) in &answers {
+            self.cover(*next_hop, state).await;
         }
         self.rib.event(Event::NextHops(answers)).await.ok();
         // Before the RIB has thought about it, and all at once: the routes that share a set of next hops then move by one
