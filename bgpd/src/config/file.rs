@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use roadbed_api::document::{self, DocumentError, DocumentErrors, Node, Place, unknown_field};
 use roadbed_api::kinds::{
     BUILTIN_POLICIES, BgpAnnouncement, BgpConfigSpec, BgpPeerSpec, BgpRoutePolicySpec,
-    BmpStationSpec, DEFAULT_BGP_PORT,
+    BmpStationSpec, DEFAULT_BGP_PORT, NodeMesh,
 };
 use roadbed_api::{Metadata, Problems, Resource, Spec};
 use serde::Deserialize;
@@ -241,6 +241,12 @@ fn resolve(root: &Node, errors: &mut Errors<'_>) -> Option<Resolved> {
         }
         if !bgp.bmp.is_empty() {
             problems.add("bgp.bmp", "is for clusters: write tables [bmp.NAME]");
+        }
+        if bgp.node_mesh != NodeMesh::Auto {
+            problems.add(
+                "bgp.nodeMesh",
+                "is for Kubernetes clusters: write tables [peers.NAME]",
+            );
         }
         if bgp.router_id.is_none() {
             problems.add(

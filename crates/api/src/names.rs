@@ -4,6 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::agent::AttachmentKey;
 
+/// API group of every resource.
+pub const API_GROUP: &str = "roadbed.dev";
+/// Version of every resource in that group.
+pub const API_GROUP_VERSION: &str = "v1alpha1";
 /// `apiVersion` of every resource.
 pub const API_VERSION: &str = "roadbed.dev/v1alpha1";
 /// Routing protocol number of every route that Roadbed installs (`ip route show proto 82`).
@@ -35,6 +39,10 @@ pub const HOST_IFNAME_PREFIX: &str = "rb";
 pub const NFT_TABLE: &str = "roadbed";
 /// Comment of that table: its mark. One of another comment is somebody else's.
 pub const NFT_COMMENT: &str = "roadbed:1";
+/// Label or annotation of a Kubernetes Node: the node's AS. The annotation counts when both are there.
+pub const AS_NUMBER_KEY: &str = "roadbed.dev/as-number";
+/// AS of the nodes of a Kubernetes cluster in which nobody chose one: the first private AS (RFC 6996).
+pub const DEFAULT_CLUSTER_AS: u32 = 64512;
 /// Label on blocks, so that an agent watches only its own.
 pub const NODE_LABEL: &str = "roadbed.dev/node";
 

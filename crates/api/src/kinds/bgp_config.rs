@@ -17,8 +17,10 @@ pub const DEFAULT_BGP_PORT: u16 = 179;
 /// Speaker settings. In the cluster one object named `default`; in `bgpd.toml` the table `[bgp]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BgpConfigSpec {
-    /// AS of nodes that have no AS of their own in the agent's file. 1–4294967294 (RFC 6793, RFC 7607).
+    /// AS of nodes that have no AS of their own. 1–4294967294 (RFC 6793, RFC 7607). Absent: a router has none, a
+    /// Kubernetes cluster has 64512.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_number: Option<u32>,
     /// BGP Identifier (RFC 6286); of the standalone speaker. Refused in a cluster, where each node has
@@ -37,6 +39,9 @@ pub struct BgpConfigSpec {
     /// Accept `0.0.0.0/0` and `::/0` from eBGP peers; default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub accept_default_route: bool,
+    /// Whether all nodes speak iBGP with each other; default `Auto`. Of a Kubernetes cluster only.
+    #[serde(default, skip_serializing_if = "NodeMesh::is_auto")]
+    pub node_mesh: NodeMesh,
     /// BMP stations by name, of every node. `bgpd.toml` has tables `[bmp.NAME]` instead.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub bmp: BTreeMap<String, BmpStationSpec>,
@@ -67,6 +72,29 @@ pub struct BgpConfigSpec {
     pub graceful_shutdown: bool,
 }
 
+/// When the nodes of a Kubernetes cluster speak iBGP with each other, between their InternalIPs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum NodeMesh {
+    /// From the moment in which the cluster has no `BGPPeer` and at most 100 nodes. Once on, it stays on.
+    #[default]
+    Auto,
+    /// Always.
+    Enabled,
+    /// Never.
+    Disabled,
+}
+
+impl NodeMesh {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde calls it with a reference"
+    )]
+    fn is_auto(&self) -> bool {
+        *self == NodeMesh::Auto
+    }
+}
+
 /// What the Link Bandwidth Extended Community (draft-ietf-idr-link-bandwidth) does among paths that share traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -89,9 +117,25 @@ pub const DEFAULT_MAX_PATHS: u16 = 16;
 /// The highest `maxPaths` and `maxPathsIbgp`.
 pub const HIGHEST_MAX_PATHS: u16 = 64;
 
-/// Nothing is observed of the settings themselves.
+/// What the cluster decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BgpConfigStatus {}
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct BgpConfigStatus {
+    /// The decision that `spec.nodeMesh: Auto` came to; written once. Absent: not decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_mesh: Option<MeshDecision>,
+}
+
+/// One decision for the whole cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum MeshDecision {
+    /// The nodes speak iBGP with each other, whatever peers come later.
+    Enabled,
+    /// Somebody switched the mesh off.
+    Disabled,
+}
 
 impl Spec for BgpConfigSpec {
     const KIND: Kind = Kind::BGPConfig;

@@ -20,7 +20,7 @@ use crate::resource::{Object, ObjectError, Spec};
 
 pub use bgp_config::{
     BgpConfigSpec, BgpConfigStatus, DEFAULT_BGP_PORT, DEFAULT_MAX_PATHS, HIGHEST_MAX_PATHS,
-    LinkBandwidth,
+    LinkBandwidth, MeshDecision, NodeMesh,
 };
 pub use bgp_origination::{BgpAggregate, BgpAnnouncement};
 pub use bgp_peer::{
@@ -73,6 +73,28 @@ impl Kind {
             Kind::BGPPeer => "BGPPeer",
             Kind::BGPConfig => "BGPConfig",
             Kind::BGPRoutePolicy => "BGPRoutePolicy",
+        }
+    }
+
+    /// The name in a URL of the Kubernetes API, and in `kubectl get`.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Kind::IPPool => "ippools",
+            Kind::IPBlock => "ipblocks",
+            Kind::BGPPeer => "bgppeers",
+            Kind::BGPConfig => "bgpconfigs",
+            Kind::BGPRoutePolicy => "bgproutepolicies",
+        }
+    }
+
+    /// The short name that [`FromStr`] and `kubectl` take.
+    pub fn short_name(self) -> &'static str {
+        match self {
+            Kind::IPPool => "ipp",
+            Kind::IPBlock => "ipb",
+            Kind::BGPPeer => "bgpp",
+            Kind::BGPConfig => "bgpc",
+            Kind::BGPRoutePolicy => "bgprp",
         }
     }
 
@@ -137,13 +159,15 @@ impl FromStr for Kind {
 
     /// Accepts the kind, its plural and its short name, in any case (`ippool`, `ippools`, `ipp`).
     fn from_str(s: &str) -> Result<Self, UnknownKind> {
-        match s.to_ascii_lowercase().as_str() {
-            "ippool" | "ippools" | "ipp" => Ok(Kind::IPPool),
-            "ipblock" | "ipblocks" | "ipb" => Ok(Kind::IPBlock),
-            "bgppeer" | "bgppeers" | "bgpp" => Ok(Kind::BGPPeer),
-            "bgproutepolicy" | "bgproutepolicies" | "bgprp" => Ok(Kind::BGPRoutePolicy),
-            "bgpconfig" | "bgpconfigs" | "bgpc" => Ok(Kind::BGPConfig),
-            _ => Err(UnknownKind(s.escape_default().to_string())),
-        }
+        let wanted = s.to_ascii_lowercase();
+        let named = |kind: &Kind| {
+            wanted == kind.as_str().to_ascii_lowercase()
+                || wanted == kind.plural()
+                || wanted == kind.short_name()
+        };
+        Kind::ALL
+            .into_iter()
+            .find(named)
+            .ok_or_else(|| UnknownKind(s.escape_default().to_string()))
     }
 }

@@ -168,6 +168,8 @@ const SPEAKER: &[(&str, &str)] = &[
     ("clusterId", "clusterId = \"10.99.0.9\""),
     ("nodePrefixes", "nodePrefixes = [\"10.0.0.0/8\"]"),
     ("acceptDefaultRoute", "acceptDefaultRoute = true"),
+    // Of Kubernetes clusters.
+    ("nodeMesh", ""),
     // `[bmp.NAME]`
     ("bmp", ""),
     (
