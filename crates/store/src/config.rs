@@ -21,6 +21,24 @@ pub enum StoreConfig {
         /// The file, on a local filesystem.
         path: PathBuf,
     },
+    /// Custom resources in a Kubernetes API server; the crate `roadbed-kube` opens it.
+    Kubernetes(KubernetesConfig),
+}
+
+/// How to reach a Kubernetes API server. Without a kubeconfig: as the pod's ServiceAccount.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KubernetesConfig {
+    /// Files as `kubectl` reads them, separated by `:` as in `KUBECONFIG`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<String>,
+    /// Context of the kubeconfig; absent: its current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    /// URL of the API server in place of the one that the kubeconfig or the pod's environment names. An agent that is
+    /// given one needs no kube-proxy to start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_server: Option<String>,
 }
 
 /// Opens a store and never creates one: an agent that comes back while the file is away must not find an empty
@@ -48,6 +66,12 @@ async fn open_as(config: &StoreConfig, create: bool) -> Result<Arc<dyn Store>, S
     Ok(match config {
         StoreConfig::Memory {} => Arc::new(MemoryStore::new()),
         StoreConfig::Sqlite { path } => Arc::new(SqliteStore::open(path, create).await?),
+        StoreConfig::Kubernetes(_) => {
+            return Err(StoreError::Refused {
+                home: "kubernetes".into(),
+                reason: "this program is built without it".into(),
+            });
+        }
     })
 }
 
@@ -75,5 +99,18 @@ mod tests {
         check(r#"{"kind":"sqlite","path":"/x","pth":1}"#, Err("pth"));
         check(r#"{"kind":"memory","path":"/x"}"#, Err("path"));
         check(r#"{"kind":"redis"}"#, Err("redis"));
+        check(
+            r#"{"kind":"kubernetes"}"#,
+            Ok(StoreConfig::Kubernetes(KubernetesConfig::default())),
+        );
+        let given = KubernetesConfig {
+            api_server: Some("https://10.0.0.1:6443".into()),
+            ..KubernetesConfig::default()
+        };
+        check(
+            r#"{"kind":"kubernetes","api_server":"https://10.0.0.1:6443"}"#,
+            Ok(StoreConfig::Kubernetes(given)),
+        );
+        check(r#"{"kind":"kubernetes","server":"x"}"#, Err("server"));
     }
 }

@@ -1,4 +1,4 @@
-//! Where resources live: one trait, several homes (memory, SQLite).
+//! Where resources live: one trait, several homes (memory, SQLite; Kubernetes in the crate `roadbed-kube`).
 //!
 //! Owns: objects, their revisions, the order of their changes. Never does: decide what a resource means beyond
 //! its own validation, cache, retry a lost compare-and-swap.
@@ -9,6 +9,7 @@
 //! - [`memory`]: for tests and for a machine that keeps nothing
 //! - `sqlite`: one file that several processes of one machine share
 //! - `rules`: what every home answers to a write; pure
+//! - `conformance` (feature `conformance`): what every home must do, as one suite
 
 pub mod config;
 pub mod error;
@@ -18,10 +19,10 @@ mod sqlite;
 pub mod store;
 mod watch;
 
-#[cfg(test)]
-mod conformance;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 
-pub use config::{StoreConfig, open, open_or_create};
+pub use config::{KubernetesConfig, StoreConfig, open, open_or_create};
 pub use error::{ConflictCause, StoreError};
 pub use memory::MemoryStore;
 pub use store::{Labels, Listing, ResumePoint, Store, WatchEvent, WatchStream};

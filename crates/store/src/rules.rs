@@ -2,7 +2,6 @@
 //! object to store goes out.
 
 use jiff::{SignedDuration, Timestamp as Moment};
-use roadbed_api::kinds::{BgpConfigSpec, BgpPeerSpec, BgpRoutePolicySpec, IpBlockSpec, IpPoolSpec};
 use roadbed_api::{Kind, Object, Timestamp};
 use serde_json::Value;
 
@@ -72,9 +71,9 @@ impl Request {
                 status,
             } => {
                 let existing = fence(existing, kind, &name, &uid, None)?;
+                kind.check_status(&name, &status)?;
                 let mut next = existing.clone();
                 next.status = Some(status);
-                check_shape(&next)?;
                 (existing, next)
             }
             Self::Delete {
@@ -179,16 +178,4 @@ fn fence<'a>(
         return Err(conflict(ConflictCause::Changed));
     }
     Ok(existing)
-}
-
-/// Spec and status have the kind's shape: a status that no reader can parse would hide the object from all.
-fn check_shape(object: &Object) -> Result<(), StoreError> {
-    match object.kind {
-        Kind::IPPool => object.typed::<IpPoolSpec>().map(drop)?,
-        Kind::IPBlock => object.typed::<IpBlockSpec>().map(drop)?,
-        Kind::BGPPeer => object.typed::<BgpPeerSpec>().map(drop)?,
-        Kind::BGPConfig => object.typed::<BgpConfigSpec>().map(drop)?,
-        Kind::BGPRoutePolicy => object.typed::<BgpRoutePolicySpec>().map(drop)?,
-    }
-    Ok(())
 }

@@ -97,6 +97,20 @@ pub trait Store: Send + Sync + 'static {
         labels: &Labels,
         from: ResumePoint,
     ) -> Result<WatchStream, StoreError>;
+
+    /// A list, and the watch that goes on from it: what a cache starts from.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list) and [`watch`](Self::watch).
+    async fn list_and_watch(
+        &self,
+        kind: Kind,
+        labels: &Labels,
+    ) -> Result<(Listing, WatchStream), StoreError> {
+        let listing = self.list(kind, labels).await?;
+        let watch = self.watch(kind, labels, listing.resume.clone()).await?;
+        Ok((listing, watch))
+    }
 }
 
 /// Objects as of one moment.
@@ -108,7 +122,7 @@ pub struct Listing {
     pub resume: ResumePoint,
 }
 
-/// A moment in a store's history; opaque.
+/// A moment in a store's history; opaque to everybody but the store that made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResumePoint {
     /// Which history: a file that was replaced has another.
@@ -117,12 +131,33 @@ pub struct ResumePoint {
     pub(crate) seq: i64,
 }
 
+impl ResumePoint {
+    /// The moment after change number `seq` of the history `store_id`; for stores outside of this crate.
+    pub fn new(store_id: impl Into<String>, seq: i64) -> Self {
+        Self {
+            store_id: store_id.into(),
+            seq,
+        }
+    }
+
+    /// The history.
+    pub fn store_id(&self) -> &str {
+        &self.store_id
+    }
+
+    /// Number of the last change that is included.
+    pub fn seq(&self) -> i64 {
+        self.seq
+    }
+}
+
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WatchEvent {
     /// The object is new or has changed; this is its state after the change.
     Put(Object),
-    /// The object is gone, or no longer carries the labels; this is the last state of it.
+    /// The object is gone, or no longer carries the labels. Kind, name and uid are its own; the rest is the last state
+    /// that the store tells, from before or after the change.
     Delete(Object),
 }
 
@@ -140,6 +175,11 @@ impl WatchEvent {
 pub struct WatchStream(pub(crate) mpsc::Receiver<Result<WatchEvent, StoreError>>);
 
 impl WatchStream {
+    /// A stream of what comes through the channel; for stores outside of this crate.
+    pub fn new(events: mpsc::Receiver<Result<WatchEvent, StoreError>>) -> Self {
+        Self(events)
+    }
+
     /// The next event; `None` after an error was delivered. Safe to cancel: no event is lost.
     pub async fn next(&mut self) -> Option<Result<WatchEvent, StoreError>> {
         self.0.recv().await

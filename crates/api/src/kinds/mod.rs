@@ -14,6 +14,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::problem::Problems;
 use crate::resource::{Object, ObjectError, Spec};
@@ -96,6 +97,26 @@ impl Kind {
             Kind::BGPConfig => "bgpc",
             Kind::BGPRoutePolicy => "bgprp",
         }
+    }
+
+    /// Checks that a status has the kind's shape: one that no reader can parse would hide the object from all.
+    ///
+    /// # Errors
+    /// [`ObjectError::Shape`], which names the field.
+    pub fn check_status(self, name: &str, status: &Value) -> Result<(), ObjectError> {
+        let read = match self {
+            Kind::IPPool => IpPoolStatus::deserialize(status).map(drop),
+            Kind::IPBlock => IpBlockStatus::deserialize(status).map(drop),
+            Kind::BGPPeer => BgpPeerStatus::deserialize(status).map(drop),
+            Kind::BGPConfig => BgpConfigStatus::deserialize(status).map(drop),
+            Kind::BGPRoutePolicy => BgpRoutePolicyStatus::deserialize(status).map(drop),
+        };
+        read.map_err(|source| ObjectError::Shape {
+            kind: self,
+            name: name.to_owned(),
+            part: "status",
+            source,
+        })
     }
 
     pub(crate) fn validate_spec(

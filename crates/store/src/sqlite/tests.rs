@@ -34,7 +34,11 @@ async fn pair(dir: &TempDir, n: usize, two: bool) -> Pair {
 async fn suite(two: bool) {
     let dir = tempfile::tempdir().unwrap();
     let n = std::sync::atomic::AtomicUsize::new(0);
-    conformance::suite(|| {
+    let traits = conformance::Traits {
+        bounded_history: true,
+        distinct_times: true,
+    };
+    conformance::suite(traits, || {
         pair(
             &dir,
             n.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
