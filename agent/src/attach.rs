@@ -16,13 +16,14 @@ use roadbed_api::names::{GATEWAY_V4, GATEWAY_V6, NOTES_DIR, attachment_mac, host
 use roadbed_fib::{FibHandle, RouteChange, RouteKind, RouteSpec, Source};
 use roadbed_hostnet::{MacAddr, NetlinkError};
 use roadbed_ipam::{CommitError, LedgerError, ReserveError, Row};
-use tokio::sync::{OwnedMutexGuard, RwLock};
+use tokio::sync::{OwnedMutexGuard, RwLock, watch};
 
 use crate::blocks::{BlockView, Blocks};
 use crate::config::AgentConfig;
 use crate::detail;
 use crate::kernel;
 use crate::ledger::LedgerHandle;
+use crate::sync::Known;
 use crate::unwire::{UnwireError, Unwirer};
 
 /// Metric of pod routes: before anything learned.
@@ -37,7 +38,9 @@ pub struct Attachments {
     blocks: Blocks,
     fib: FibHandle,
     /// Source addresses of the host routes, IPv4 and IPv6.
-    prefsrc: [Option<IpAddr>; 2],
+    known: watch::Receiver<Known>,
+    /// Source addresses of the host routes that are written.
+    prefsrc: Arc<Mutex<[Option<IpAddr>; 2]>>,
     /// MTU of pod interfaces, unless a network configuration sets one.
     mtu: Arc<AtomicU32>,
     mtu_fixed: bool,
@@ -76,12 +79,15 @@ impl Attachments {
         fib: FibHandle,
         unwirer: Unwirer,
         config: &AgentConfig,
+        known: watch::Receiver<Known>,
     ) -> Self {
+        let prefsrc = known.borrow().identity.prefsrc();
         Self {
             ledger,
             blocks,
             fib,
-            prefsrc: config.prefsrc(),
+            known,
+            prefsrc: Arc::new(Mutex::new(prefsrc)),
             mtu: Arc::new(AtomicU32::new(config.mtu.unwrap_or(kernel::DEFAULT_MTU))),
             mtu_fixed: config.mtu.is_some(),
             notes: config.run_dir.join(NOTES_DIR),
@@ -278,6 +284,7 @@ impl Attachments {
         {
             self.mtu.store(mtu, Ordering::Relaxed);
         }
+        self.follow_identity().await;
         {
             let _alone = self.audit.write().await;
             let notes = self.read_notes();
@@ -316,6 +323,28 @@ impl Attachments {
         }
     }
 
+    /// A node whose address changed sends from the new one.
+    async fn follow_identity(&self) {
+        let now = self.known.borrow().identity.prefsrc();
+        let before = std::mem::replace(&mut *self.lock_prefsrc(), now);
+        if before != now {
+            tracing::info!(
+                ?before,
+                ?now,
+                "node address changed: host routes are written again"
+            );
+            let _alone = self.audit.write().await;
+            // The writer only stops with the whole process.
+            self.adopt(&self.ledger.list().await).await.ok();
+        }
+    }
+
+    fn lock_prefsrc(&self) -> std::sync::MutexGuard<'_, [Option<IpAddr>; 2]> {
+        self.prefsrc
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     /// Files of the notes that are there. They only say that a link is gone, which the kernel says as well.
     fn read_notes(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(&self.notes)
@@ -351,6 +380,7 @@ impl Attachments {
 
     /// Host routes of an attachment over a link, or their removal.
     fn routes(&self, row: &Row, ifindex: Option<u32>) -> Vec<RouteChange> {
+        let prefsrc = *self.lock_prefsrc();
         let change = |address: &IpAddr| {
             let prefix = IpNet::from(*address);
             match ifindex {
@@ -360,7 +390,7 @@ impl Attachments {
                     RouteSpec {
                         prefix,
                         kind: RouteKind::Device { ifindex },
-                        prefsrc: self.prefsrc[usize::from(address.is_ipv6())],
+                        prefsrc: prefsrc[usize::from(address.is_ipv6())],
                         metric: METRIC,
                     },
                 ),

@@ -1,11 +1,12 @@
 //! Runs the speaker on what the resources and the blocks say: peers that select this node, routes of this node.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use roadbed_api::Problems;
 use roadbed_api::kinds::DEFAULT_BGP_PORT;
+use roadbed_api::names::DEFAULT_CLUSTER_AS;
+use roadbed_api::{BgpPeerSpec, Problems};
 use roadbed_bgpd::ask::{Asking, Question, answer, questions};
 use roadbed_bgpd::config::{
     Router, aggregates, clashes, contradictions, med_rules, multipath, seed, sessions,
@@ -15,10 +16,14 @@ use roadbed_bgpd::{
     StartError,
 };
 use roadbed_fib::{FibEvents, FibHandle};
+use roadbed_kube::Node;
+use roadbed_store::StoreConfig;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::blocks::{BlockView, Blocks};
 use crate::config::AgentConfig;
+use crate::identity::Identity;
+use crate::mesh;
 use crate::resources::Resources;
 use crate::sync::Known;
 
@@ -45,7 +50,9 @@ impl Bgp {
 }
 
 struct Task {
-    config: AgentConfig,
+    node: String,
+    /// The node is one of a Kubernetes cluster, which has an AS by default.
+    in_cluster: bool,
     known: watch::Receiver<Known>,
     blocks: Blocks,
     /// Until the speaker starts.
@@ -67,7 +74,8 @@ pub fn start(
     let (asking, questions) = questions();
     let (stop, stopped) = mpsc::channel(1);
     let task = Task {
-        config: config.clone(),
+        node: config.node.clone(),
+        in_cluster: matches!(config.store, StoreConfig::Kubernetes(_)),
         known,
         blocks,
         kernel: Some(Remains::none(fib, events)),
@@ -124,10 +132,14 @@ impl Task {
 
     /// Brings the speaker to what is known now.
     async fn apply(&mut self) {
-        let Some(resources) = self.known.borrow().resources.clone() else {
+        let (resources, identity) = {
+            let known = self.known.borrow();
+            (known.resources.clone(), known.identity.clone())
+        };
+        let Some(resources) = resources else {
             return;
         };
-        let problem = self.try_apply(&resources).await.err();
+        let problem = self.try_apply(&resources, &identity).await.err();
         if let Some(problem) = problem
             .as_ref()
             .filter(|p| self.problem.as_ref() != Some(p))
@@ -137,8 +149,12 @@ impl Task {
         self.problem = problem;
     }
 
-    async fn try_apply(&mut self, resources: &Arc<Resources>) -> Result<(), String> {
-        let options = options(&self.config, resources)?;
+    async fn try_apply(
+        &mut self,
+        resources: &Resources,
+        identity: &Identity,
+    ) -> Result<(), String> {
+        let options = options(self.in_cluster, identity, resources)?;
         let another = |running: &mut Speaker| !running.options().is_same_speaker(&options);
         if let Some(running) = self.speaker.take_if(another) {
             tracing::warn!(local_as = options.local_as, router_id = %options.router_id, "another AS or BGP Identifier: all sessions are reset");
@@ -161,11 +177,11 @@ impl Task {
         let Some(speaker) = &mut self.speaker else {
             return Ok(());
         };
-        let (config, mut problems) = speaker_config(&self.config, resources, &options);
+        let (config, mut problems) = speaker_config(&self.node, identity, resources, &options);
         let adjusted = speaker.adjust(&options).await;
         self.port_taken = adjusted.is_err();
         problems.extend(adjusted.err().map(|error| error.to_string()));
-        let routes = origination(&self.config, &self.blocks.view());
+        let routes = origination(identity, &self.blocks.view());
         let closed = "the RIB thread has ended: restart the agent";
         speaker.configure(config).await.map_err(|_| closed)?;
         speaker.originate(&routes).await.map_err(|_| closed)?;
@@ -182,15 +198,21 @@ fn start_problem(error: &StartError) -> String {
 }
 
 /// Who this node is in BGP.
-fn options(config: &AgentConfig, resources: &Resources) -> Result<SpeakerOptions, String> {
+fn options(
+    in_cluster: bool,
+    identity: &Identity,
+    resources: &Resources,
+) -> Result<SpeakerOptions, String> {
     let bgp = resources.bgp.as_ref().map(|c| &c.spec);
-    let local_as = config
+    let local_as = identity
         .as_number
         .or(bgp.and_then(|b| b.as_number))
+        .or(in_cluster.then_some(DEFAULT_CLUSTER_AS))
         .ok_or("no AS: set as_number in the agent's file or asNumber in BGPConfig/default")?;
-    let router_id = config.bgp_id().ok_or(
-        "no BGP Identifier: set router_id or an IPv4 address in node_addresses in the agent's file",
-    )?;
+    let router_id = identity.router_id.ok_or(match in_cluster {
+        true => "no BGP Identifier: the Node has no IPv4 InternalIP; set router_id in the agent's file",
+        false => "no BGP Identifier: set router_id or an IPv4 address in node_addresses in the agent's file",
+    })?;
     Ok(SpeakerOptions {
         local_as,
         router_id,
@@ -200,23 +222,60 @@ fn options(config: &AgentConfig, resources: &Resources) -> Result<SpeakerOptions
     })
 }
 
+/// Sessions of the node mesh that this node has, and what is wrong with it.
+pub fn mesh(
+    node: &str,
+    identity: &Identity,
+    resources: &Resources,
+    local_as: u32,
+) -> (Vec<(String, BgpPeerSpec)>, Vec<String>) {
+    let cluster = resources.cluster();
+    let mut problems: Vec<String> = cluster.problem().into_iter().collect();
+    if !cluster.in_force() {
+        return (Vec::new(), problems);
+    }
+    let bgp = resources.bgp.as_ref().map(|c| &c.spec);
+    let nodes: Vec<(&Node, u32)> = resources
+        .nodes
+        .iter()
+        .map(|n| (n, mesh::as_of(n, bgp, DEFAULT_CLUSTER_AS)))
+        .collect();
+    let taken = resources
+        .peers
+        .iter()
+        .filter(|peer| selects(&peer.spec, identity))
+        .filter_map(|peer| peer.spec.address)
+        .collect();
+    let (peers, found) = mesh::sessions(node, identity.prefsrc(), local_as, &nodes, &taken);
+    problems.extend(found);
+    problems.extend(resources.nodes.iter().filter_map(|n| n.problem.clone()));
+    (peers, problems)
+}
+
+fn selects(peer: &BgpPeerSpec, identity: &Identity) -> bool {
+    let selector = peer.node_selector.as_ref();
+    selector.is_none_or(|s| s.matches(&identity.labels))
+}
+
 /// Peers and listen ranges that select this node, and what is wrong with any. A policy that does not exist lets nothing
 /// pass until it does.
 fn speaker_config(
-    config: &AgentConfig,
+    node: &str,
+    identity: &Identity,
     resources: &Resources,
     options: &SpeakerOptions,
 ) -> (SpeakerConfig, Vec<String>) {
+    let (mesh, _) = mesh(node, identity, resources, options.local_as);
     let mut problems = Vec::new();
     let mut peers: Vec<_> = resources
         .peers
         .iter()
-        .filter(|peer| {
-            let selector = peer.spec.node_selector.as_ref();
-            selector.is_none_or(|s| s.matches(&config.labels))
-        })
+        .filter(|peer| selects(&peer.spec, identity))
         .map(|peer| (peer.name(), &peer.spec))
         .collect();
+    let declared: BTreeSet<&str> = peers.iter().map(|(name, _)| *name).collect();
+    let of_mesh = mesh.iter().map(|(name, spec)| (name.as_str(), spec));
+    peers.extend(of_mesh.filter(|(name, _)| !declared.contains(name)));
     for clash in clashes(&peers) {
         let (name, field, message) = (clash.peer, clash.field, clash.message);
         let then = match clash.excludes {
@@ -255,7 +314,7 @@ fn speaker_config(
         med: bgp.map(med_rules).unwrap_or_default(),
         aggregates: bgp.map(aggregates).unwrap_or_default(),
         multipath: bgp.map_or_else(|| multipath(&Default::default()), multipath),
-        prefsrc: config.prefsrc(),
+        prefsrc: identity.prefsrc(),
         install_routes: true,
         stations: bgp
             .iter()
@@ -267,13 +326,13 @@ fn speaker_config(
 }
 
 /// Own confirmed blocks and node addresses.
-fn origination(config: &AgentConfig, view: &BlockView) -> Vec<LocalRoute> {
+fn origination(identity: &Identity, view: &BlockView) -> Vec<LocalRoute> {
     let blocks = view.blocks.iter().map(|block| LocalRoute {
         prefix: block.cidr,
         source: RouteSource::OwnBlock,
         attributes: None,
     });
-    let node = config.node_addresses.iter().map(|address| LocalRoute {
+    let node = identity.announced.iter().map(|address| LocalRoute {
         prefix: IpNet::from(*address),
         source: RouteSource::Node,
         attributes: None,
@@ -286,11 +345,12 @@ mod tests {
     use super::*;
     use roadbed_api::{Metadata, Resource};
 
-    fn config() -> AgentConfig {
+    fn identity() -> Identity {
         let json = serde_json::json!({
             "node": "n1", "labels": {"rack": "r1"}, "node_addresses": ["10.255.0.11"], "store": {"kind": "memory"},
         });
-        serde_json::from_value(json).unwrap()
+        let config: AgentConfig = serde_json::from_value(json).unwrap();
+        Identity::new(&config, None, &[])
     }
 
     fn peer(name: &str, spec: serde_json::Value) -> Resource<roadbed_api::BgpPeerSpec> {
@@ -323,7 +383,7 @@ mod tests {
             listen_port: 179,
             seed: 0,
         };
-        let (speaker, problems) = speaker_config(&config(), &resources, &options);
+        let (speaker, problems) = speaker_config("n1", &identity(), &resources, &options);
         assert_eq!(speaker.peers.keys().collect::<Vec<_>>(), ["a"]);
         assert_eq!(problems.len(), 1);
         assert!(
@@ -335,22 +395,17 @@ mod tests {
 
     #[test]
     fn what_keeps_the_speaker_from_starting_is_named() {
-        let mut config = config();
-        assert!(
-            options(&config, &Resources::default())
-                .unwrap_err()
-                .contains("as_number")
-        );
-        config.as_number = Some(65001);
-        assert_eq!(
-            options(&config, &Resources::default()).unwrap().listen_port,
-            179
-        );
-        config.node_addresses.clear();
-        assert!(
-            options(&config, &Resources::default())
-                .unwrap_err()
-                .contains("router_id")
-        );
+        let mut identity = identity();
+        let refused = |identity: &Identity, in_cluster| {
+            options(in_cluster, identity, &Resources::default())
+                .map(|o| (o.local_as, o.listen_port))
+        };
+        assert!(refused(&identity, false).unwrap_err().contains("as_number"));
+        assert_eq!(refused(&identity, true), Ok((64512, 179)));
+        identity.as_number = Some(65001);
+        assert_eq!(refused(&identity, false), Ok((65001, 179)));
+        identity.router_id = None;
+        assert!(refused(&identity, false).unwrap_err().contains("router_id"));
+        assert!(refused(&identity, true).unwrap_err().contains("InternalIP"));
     }
 }

@@ -17,12 +17,39 @@ use roadbed_store::{Labels, Store, StoreError};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::identity::Identity;
 use crate::ledger::LedgerHandle;
 use crate::resources::Resources;
 use crate::sync::Known;
 
-/// Plans are made anew this often without any other cause: a full pool may have room again, a block may be empty.
+/// Plans are made again this often without any other cause: a block may be empty.
 const INTERVAL: Duration = Duration::from_secs(5);
+
+/// What a store costs, and who writes about objects that all nodes share.
+#[derive(Clone, Copy, Debug)]
+pub struct Manners {
+    /// The store is read this often without any other cause; changes of own blocks come by themselves.
+    pub look: Duration,
+    /// As `look`, while something is missing: a full pool may have room again.
+    pub look_for_room: Duration,
+    /// Every node writes conditions of pools. All come to the same answer, but a cluster has many nodes.
+    pub writes_conditions: bool,
+}
+
+impl Manners {
+    /// Of a file on this machine.
+    pub const FILE: Manners = Manners {
+        look: INTERVAL,
+        look_for_room: INTERVAL,
+        writes_conditions: true,
+    };
+    /// Of a server that all nodes of a cluster ask.
+    pub const SERVER: Manners = Manners {
+        look: Duration::from_secs(600),
+        look_for_room: Duration::from_secs(30),
+        writes_conditions: false,
+    };
+}
 /// Rounds of plan and act per cause; each round has a bounded number of actions.
 const MAX_ROUNDS: usize = 32;
 
@@ -98,7 +125,8 @@ impl Blocks {
 
 struct Task {
     node: String,
-    labels: BTreeMap<String, String>,
+    identity: Arc<Identity>,
+    manners: Manners,
     store: Arc<dyn Store>,
     ledger: LedgerHandle,
     known: watch::Receiver<Known>,
@@ -113,16 +141,18 @@ struct Task {
 /// Starts the task; it runs until the process ends.
 pub fn start(
     node: &str,
-    labels: &BTreeMap<String, String>,
+    manners: Manners,
     store: Arc<dyn Store>,
     ledger: LedgerHandle,
     known: watch::Receiver<Known>,
 ) -> Blocks {
     let (view, receiver) = watch::channel(Arc::new(BlockView::default()));
     let wanted = Arc::new(Notify::new());
+    let identity = known.borrow().identity.clone();
     let task = Task {
         node: node.to_owned(),
-        labels: labels.clone(),
+        identity,
+        manners,
         store,
         ledger,
         known,
@@ -144,13 +174,23 @@ impl Task {
         // Whatever the cause of a look, what the store may know better is asked for until it was told.
         let mut store_due = true;
         let mut next_look = Instant::now();
+        let mut last_read = Instant::now();
         loop {
             let now = {
                 let now = known.borrow_and_update();
                 store_due |= now.has_changed();
                 now.clone()
             };
+            self.identity = now.identity;
+            let look = match self.view.borrow().problems.is_empty() {
+                true => self.manners.look,
+                false => self.manners.look_for_room,
+            };
+            store_due |= last_read.elapsed() >= look;
             if store_due {
+                last_read = Instant::now();
+            }
+            if Instant::now() >= next_look || store_due {
                 next_look = Instant::now() + INTERVAL;
             }
             if let Some(resources) = now.resources {
@@ -175,7 +215,7 @@ impl Task {
                     store_due = true;
                 }
                 () = self.wanted.notified() => {}
-                () = tokio::time::sleep_until(next_look) => store_due = true,
+                () = tokio::time::sleep_until(next_look) => {}
             }
         }
     }
@@ -188,9 +228,11 @@ impl Task {
 
     /// Plans and acts until nothing is left to do. Not `store_due`: own blocks are those last read or written.
     async fn converge(&mut self, resources: &Resources, store_due: bool) -> Result<(), StoreError> {
-        let pools = resolve(&resources.pools, &self.labels);
+        let pools = resolve(&resources.pools, &self.identity.labels);
         if store_due {
-            self.write_conditions(resources, &pools).await;
+            if self.manners.writes_conditions {
+                self.write_conditions(resources, &pools).await;
+            }
             self.own = self.list(true).await?;
         }
         let mut problems = Vec::new();
@@ -374,7 +416,7 @@ impl Task {
     }
 
     fn publish(&self, resources: &Resources, problems: Vec<PlanProblem>) {
-        let pools = resolve(&resources.pools, &self.labels);
+        let pools = resolve(&resources.pools, &self.identity.labels);
         let view = BlockView {
             families: families(&pools),
             blocks: confirmed_blocks(&self.node, &pools, &self.own),

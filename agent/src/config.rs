@@ -16,7 +16,7 @@ use crate::cni::CniConfig;
 const SOCKET_PATH_MAX: usize = 107;
 /// Settings that the environment may give as `ROADBED_<KEY>`, `__` for a level down. Other variables of that shape are
 /// somebody else's: Kubernetes makes `ROADBED_SERVICE_HOST` of a Service named `roadbed`.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "NODE",
     "LABELS__",
     "AS_NUMBER",
@@ -25,6 +25,7 @@ const KEYS: [&str; 11] = [
     "RUN_DIR",
     "STATE_DIR",
     "STORE__",
+    "API_SERVER",
     "MTU",
     "COOL_DOWN_SECONDS",
     "CNI__",
@@ -38,16 +39,18 @@ const MTU_MIN: u32 = 1280;
 pub struct AgentConfig {
     /// The node's name; a DNS subdomain.
     pub node: String,
-    /// The node's labels, which pools and peers select by; `kubernetes.io/hostname` is added.
+    /// The node's labels, which pools and peers select by; `kubernetes.io/hostname` is added. Those of a Node in a
+    /// Kubernetes cluster come before.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// The node's AS; absent: that of the `BGPConfig`.
+    /// The node's AS; absent: that of its Node, else of the `BGPConfig`.
     #[serde(default)]
     pub as_number: Option<u32>,
-    /// BGP Identifier; absent: the first IPv4 node address.
+    /// BGP Identifier; absent: the first IPv4 address of the node.
     #[serde(default)]
     pub router_id: Option<Ipv4Addr>,
-    /// Loopback addresses of the node: announced, and source of what it sends to pods.
+    /// Loopback addresses of the node: announced, and source of what it sends to pods. Absent: the `InternalIP`s of the
+    /// Node in a Kubernetes cluster, which are announced only inside a declared node prefix.
     #[serde(default)]
     pub node_addresses: Vec<IpAddr>,
     /// Socket, lock, ledger. At most one agent per directory.
@@ -58,6 +61,9 @@ pub struct AgentConfig {
     pub state_dir: PathBuf,
     /// Where resources live.
     pub store: StoreConfig,
+    /// URL of the API server, as `store.api_server`; what `ROADBED_API_SERVER` sets.
+    #[serde(default)]
+    pub api_server: Option<String>,
     /// MTU of pod interfaces, bytes; absent: the smallest of the node's links.
     #[serde(default)]
     pub mtu: Option<u32>,
@@ -146,6 +152,11 @@ impl AgentConfig {
             path: name.clone(),
             source: Box::new(source),
         })?;
+        if let StoreConfig::Kubernetes(kubernetes) = &mut config.store
+            && let Some(url) = config.api_server.take()
+        {
+            kubernetes.api_server = Some(url);
+        }
         let problems = config.problems();
         if !problems.is_empty() {
             return Err(ConfigError::Invalid {
@@ -153,10 +164,12 @@ impl AgentConfig {
                 problems,
             });
         }
-        config
-            .labels
-            .entry("kubernetes.io/hostname".into())
-            .or_insert_with(|| config.node.clone());
+        if !matches!(config.store, StoreConfig::Kubernetes(_)) {
+            config
+                .labels
+                .entry("kubernetes.io/hostname".into())
+                .or_insert_with(|| config.node.clone());
+        }
         Ok(config)
     }
 
@@ -203,25 +216,6 @@ impl AgentConfig {
         }
         problems
     }
-
-    /// The node's own address of each family, IPv4 first.
-    pub fn prefsrc(&self) -> [Option<IpAddr>; 2] {
-        let first = |v4: bool| {
-            self.node_addresses
-                .iter()
-                .copied()
-                .find(|a| a.is_ipv4() == v4)
-        };
-        [first(true), first(false)]
-    }
-
-    /// BGP Identifier: as set, else the first IPv4 node address.
-    pub fn bgp_id(&self) -> Option<Ipv4Addr> {
-        self.router_id.or_else(|| match self.prefsrc()[0] {
-            Some(IpAddr::V4(address)) => Some(address),
-            _ => None,
-        })
-    }
 }
 
 fn is_setting(variable: &str) -> bool {
@@ -258,7 +252,6 @@ mod tests {
     fn defaults_and_overrides() {
         let config = load(VALID).unwrap();
         assert_eq!(config.run_dir, Path::new("/run/roadbed"));
-        assert_eq!(config.bgp_id(), Some(Ipv4Addr::new(10, 255, 0, 11)));
         assert_eq!(config.labels["kubernetes.io/hostname"], "n1");
         assert_eq!(
             load(&format!("# override\n{VALID}")).unwrap().run_dir,

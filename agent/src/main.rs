@@ -11,20 +11,32 @@ use clap::{Parser, Subcommand};
 use roadbed_agent::api::{self, App};
 use roadbed_agent::attach::Attachments;
 use roadbed_agent::blocks::Blocks;
+use roadbed_agent::blocks::Manners;
 use roadbed_agent::cni::{self, Conflist};
 use roadbed_agent::config::{AgentConfig, Overrides};
 use roadbed_agent::snapshot::Snapshots;
+use roadbed_agent::sync::Cluster;
 use roadbed_agent::sysctls::Sysctls;
-use roadbed_agent::{antispoof, bgp, blocks, host_ends, kernel, ledger, ready, sync, unwire};
+use roadbed_agent::{
+    antispoof, bgp, blocks, cluster, host_ends, kernel, ledger, ready, sync, unwire,
+};
+use roadbed_api::agent::{CONVERGED, LIVEZ, READYZ};
+use roadbed_api::names::SOCKET_NAME;
 use roadbed_bgpd::program;
 use roadbed_bgpd::run_dir::{Daemon, RunDir};
+use roadbed_client::AgentClient;
 use roadbed_fib::{
     Fib, FibHandle, FibOptions, RouteChange, RouteKind, RouteSpec, Source, WORST_METRIC,
 };
+use roadbed_kube::{Access, Events, KubeStore, Nodes};
+use roadbed_store::{Store, StoreConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How often the kernel is compared with the ledger.
 const AUDIT: Duration = Duration::from_secs(5);
+
+/// How long a start waits for the first word of a Kubernetes cluster or of the snapshot.
+const FIRST_WORD: Duration = Duration::from_secs(4);
 
 /// How long requests under way may take when the agent is told to stop.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -68,9 +80,24 @@ enum Command {
         #[arg(long)]
         from: Option<PathBuf>,
     },
+    /// Ask the running agent how it is, and exit: 0 when all is well, 1 when not. For exec probes of a kubelet.
+    Probe {
+        /// What to ask.
+        what: ProbeKind,
+    },
     /// Remove the network configuration and the CNI plugin, if they are ours, and exit. Stop the agent first: it would
     /// write the configuration again.
     UninstallCni,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum ProbeKind {
+    /// The agent answers. Says nothing of the store, the API server or peers.
+    Live,
+    /// Pods can be started.
+    Ready,
+    /// Routes of the peers have been received once.
+    Converged,
 }
 
 fn main() -> ExitCode {
@@ -92,6 +119,7 @@ fn start(args: Args) -> Result<()> {
     match args.command {
         Some(Command::InstallCni { from }) => return install_cni(&config, from),
         Some(Command::UninstallCni) => return uninstall_cni(&config),
+        Some(Command::Probe { what }) => return probe(&config, what),
         None => {}
     }
     program::init_log();
@@ -124,6 +152,23 @@ fn uninstall_cni(config: &AgentConfig) -> Result<()> {
     Ok(())
 }
 
+/// How long an answer to a probe may take; the kubelet is given a little more.
+const PROBE: Duration = Duration::from_secs(4);
+
+fn probe(config: &AgentConfig, what: ProbeKind) -> Result<()> {
+    let path = match what {
+        ProbeKind::Live => LIVEZ,
+        ProbeKind::Ready => READYZ,
+        ProbeKind::Converged => CONVERGED,
+    };
+    let agent = AgentClient::new(config.run_dir.join(SOCKET_NAME)).with_timeout(PROBE);
+    let probe = agent.probe(path)?;
+    if !probe.ok {
+        bail!("waiting for {}", probe.waiting_for.join(", "));
+    }
+    Ok(())
+}
+
 async fn run(config: AgentConfig) -> Result<()> {
     let run_dir = RunDir::lock(&config.run_dir, Daemon::Agent)?;
     let mut sysctls = Sysctls::new(run_dir.path());
@@ -141,15 +186,23 @@ async fn run(config: AgentConfig) -> Result<()> {
 
     let antispoof = antispoof::start().await;
 
-    let store = roadbed_store::open(&config.store).await.context("store")?;
-    let known = sync::start(store.clone(), snapshots, &config.node);
-    let blocks = blocks::start(
-        &config.node,
-        &config.labels,
-        store,
-        ledger.clone(),
-        known.clone(),
-    );
+    let (store, cluster) = open_store(&config).await?;
+    let manners = match &cluster {
+        Some(_) => Manners::SERVER,
+        None => Manners::FILE,
+    };
+    let mut known = sync::start(&config, store.clone(), cluster.clone(), snapshots);
+    if cluster.is_some() {
+        tokio::spawn(cluster::decide(
+            config.node.clone(),
+            store.clone(),
+            known.clone(),
+        ));
+        // The host routes that are adopted next carry the node's address.
+        let resources = known.wait_for(|known| known.resources.is_some());
+        tokio::time::timeout(FIRST_WORD, resources).await.ok();
+    }
+    let blocks = blocks::start(&config.node, manners, store, ledger.clone(), known.clone());
     let unwirer = unwire::start().context("cannot start a thread")?;
     let attachments = Attachments::new(
         ledger.clone(),
@@ -157,6 +210,7 @@ async fn run(config: AgentConfig) -> Result<()> {
         fib.clone(),
         unwirer,
         &config,
+        known.clone(),
     );
     attachments.adopt(&rows).await?;
     finish_adoption(&fib, Source::Pod);
@@ -208,6 +262,20 @@ async fn run(config: AgentConfig) -> Result<()> {
     }
     tracing::info!("agent stopped; routes and pods stay as they are");
     Ok(())
+}
+
+/// The store, and what a Kubernetes cluster has beside it.
+async fn open_store(config: &AgentConfig) -> Result<(Arc<dyn Store>, Option<Cluster>)> {
+    let StoreConfig::Kubernetes(kubernetes) = &config.store else {
+        let store = roadbed_store::open(&config.store).await.context("store")?;
+        return Ok((store, None));
+    };
+    let access = Access::new(kubernetes).await.context("store")?;
+    let cluster = Cluster {
+        nodes: Nodes::new(&access),
+        events: Events::start(&access, &config.node),
+    };
+    Ok((Arc::new(KubeStore::new(access)), Some(cluster)))
 }
 
 /// Own blocks are backed by `unreachable` with the worst metric: what no pod holds is not sent back to the fabric.

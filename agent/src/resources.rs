@@ -2,10 +2,13 @@
 
 use ipnet::IpNet;
 use roadbed_api::kinds::{BgpConfigSpec, BgpPeerSpec, IpBlockSpec, IpPoolSpec};
-use roadbed_api::{Object, Problems, Resource, Spec};
+use roadbed_api::{Kind, Object, Resource, Spec};
 use roadbed_bgpd::{PolicySet, compile_policies};
+use roadbed_kube::Node;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::mesh::Cluster;
 
 /// Resources as of one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,8 +23,21 @@ pub struct Resources {
     pub bgp: Option<Resource<BgpConfigSpec>>,
     /// Blocks of this node.
     pub blocks: Vec<Resource<IpBlockSpec>>,
-    /// What was left out, and why.
-    pub problems: Vec<String>,
+    /// Nodes of the cluster that this agent follows: its own, or all.
+    pub nodes: Vec<Node>,
+    /// What is wrong with any object.
+    pub refused: Vec<Refused>,
+}
+
+/// An object that cannot be used, or not as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refused {
+    /// The object; `None` when several do not fit together.
+    pub object: Option<Object>,
+    /// What is wrong.
+    pub note: String,
+    /// Whether it is left out.
+    pub left_out: bool,
 }
 
 /// Objects of each kind as a store gives them and a snapshot keeps them.
@@ -37,6 +53,8 @@ pub struct Objects {
     pub bgp: Vec<Object>,
     /// This node's `IPBlock`s.
     pub blocks: Vec<Object>,
+    /// Nodes.
+    pub nodes: Vec<Node>,
 }
 
 /// What a snapshot has of one object.
@@ -54,20 +72,40 @@ pub struct Kept {
 impl Resources {
     /// Types and checks objects.
     pub fn from_objects(objects: &Objects) -> Self {
-        let mut problems = Vec::new();
-        let mut bgp = typed(&objects.bgp, &mut problems);
-        let policies = typed(&objects.policies, &mut problems);
+        let mut refused = Vec::new();
+        let mut bgp = typed(&objects.bgp, &mut refused);
+        let policies = typed(&objects.policies, &mut refused);
         let policies = compile_policies(&policies).unwrap_or_else(|found| {
-            problems.push(found.to_string());
+            refused.push(Refused {
+                object: None,
+                note: found.to_string(),
+                left_out: true,
+            });
             PolicySet::default()
         });
         Self {
             policies,
-            pools: typed(&objects.pools, &mut problems),
-            peers: typed(&objects.peers, &mut problems),
+            pools: typed(&objects.pools, &mut refused),
+            peers: typed(&objects.peers, &mut refused),
             bgp: bgp.pop(),
-            blocks: typed(&objects.blocks, &mut problems),
-            problems,
+            blocks: typed(&objects.blocks, &mut refused),
+            nodes: objects.nodes.clone(),
+            refused,
+        }
+    }
+
+    /// What was left out, and why.
+    pub fn problems(&self) -> impl Iterator<Item = &str> {
+        let left_out = self.refused.iter().filter(|r| r.left_out);
+        left_out.map(|r| r.note.as_str())
+    }
+
+    /// What the decision about a node mesh is made from.
+    pub fn cluster(&self) -> Cluster<'_> {
+        Cluster {
+            config: self.bgp.as_ref().map(|b| (&b.spec, &b.status)),
+            peers: !self.peers.is_empty(),
+            nodes: self.nodes.len(),
         }
     }
 
@@ -80,20 +118,32 @@ impl Resources {
     }
 }
 
-fn typed<S: Spec>(objects: &[Object], problems: &mut Vec<String>) -> Vec<Resource<S>> {
-    let check = |object: &Object| -> Result<Resource<S>, String> {
-        let resource = object.typed::<S>().map_err(|e| e.to_string())?;
-        let mut found = Problems::new();
-        resource.spec.validate("spec", &mut found);
-        // A pool that is wrong is shown as such by `roadbedctl ipam show`: ipam resolves it by itself.
-        if found.is_empty() || S::KIND == roadbed_api::Kind::IPPool {
-            Ok(resource)
-        } else {
-            Err(format!("{}/{}: {found}", S::KIND, resource.name()))
+fn typed<S: Spec>(objects: &[Object], refused: &mut Vec<Refused>) -> Vec<Resource<S>> {
+    let mut usable = Vec::new();
+    for object in objects {
+        let mut refuse = |note: String, left_out: bool| {
+            refused.push(Refused {
+                object: Some(object.clone()),
+                note,
+                left_out,
+            });
+        };
+        let resource = match object.typed::<S>() {
+            Ok(resource) => resource,
+            Err(error) => {
+                refuse(error.to_string(), true);
+                continue;
+            }
+        };
+        match object.validate() {
+            Ok(()) => usable.push(resource),
+            // A pool that is wrong is shown as such by `roadbedctl ipam show`: ipam resolves it by itself.
+            Err(error) if S::KIND == Kind::IPPool => {
+                refuse(error.to_string(), false);
+                usable.push(resource);
+            }
+            Err(error) => refuse(error.to_string(), true),
         }
-    };
-    objects
-        .iter()
-        .filter_map(|object| check(object).map_err(|problem| problems.push(problem)).ok())
-        .collect()
+    }
+    usable
 }

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use roadbed_api::{Kind, Object};
+use roadbed_kube::Node;
 use serde::{Deserialize, Serialize};
 
 use crate::files::write_atomically;
@@ -27,6 +28,8 @@ struct Document {
     policies: Vec<Kept>,
     bgp: Vec<Kept>,
     blocks: Vec<Kept>,
+    #[serde(default)]
+    nodes: Vec<Node>,
 }
 
 /// Where snapshots of one node are.
@@ -90,6 +93,7 @@ impl Snapshots {
             } else {
                 Vec::new()
             },
+            nodes: document.nodes,
         }))
     }
 
@@ -114,6 +118,7 @@ impl Snapshots {
             policies: kept(&objects.policies),
             bgp: kept(&objects.bgp),
             blocks: kept(&objects.blocks),
+            nodes: objects.nodes.clone(),
         };
         // It holds peers' passwords.
         write_atomically(&self.path, 0o600, &serde_json::to_vec(&document)?)

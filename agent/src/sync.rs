@@ -1,7 +1,7 @@
 //! Keeps the resources of this node in step with the store: list, watch, relist on any fault. Saves each state as a
 //! snapshot and starts from the last one while the store is away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +9,33 @@ use futures_util::FutureExt;
 use roadbed_api::agent::StoreReport;
 use roadbed_api::names::NODE_LABEL;
 use roadbed_api::{Kind, Object};
+use roadbed_kube::{Events, Nodes, Scope};
 use roadbed_store::{Labels, Store, WatchEvent, WatchStream};
 use tokio::sync::watch;
 
-use crate::resources::{Objects, Resources};
+use crate::cluster::Followed;
+use crate::config::AgentConfig;
+use crate::identity::Identity;
+use crate::resources::{Objects, Refused, Resources};
 use crate::snapshot::Snapshots;
 
-/// Pause between attempts while the store is away.
-const RETRY: Duration = Duration::from_millis(500);
+/// Pauses between attempts while the store is away: the first, and the longest. A file is back as soon as it is there;
+/// all agents of a cluster come back to one API server.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    first: Duration,
+    most: Duration,
+}
+
+const FILE: Patience = Patience {
+    first: Duration::from_millis(500),
+    most: Duration::from_millis(500),
+};
+const SERVER: Patience = Patience {
+    first: Duration::from_millis(500),
+    most: Duration::from_secs(4),
+};
+
 /// How long the first list may take before the snapshot counts.
 const FIRST_LIST: Duration = Duration::from_secs(3);
 
@@ -28,38 +47,66 @@ const SETTLE: Duration = Duration::from_millis(20);
 pub struct Known {
     /// The resources; `None` until the store or a snapshot gave any.
     pub resources: Option<Arc<Resources>>,
+    /// Who this node is.
+    pub identity: Arc<Identity>,
     /// The store as last seen.
     pub store: StoreReport,
 }
 
 struct Sync {
+    config: AgentConfig,
     store: Arc<dyn Store>,
+    /// Only in a Kubernetes cluster.
+    cluster: Option<Cluster>,
     snapshots: Snapshots,
-    node: String,
     known: watch::Sender<Known>,
+    /// Findings that were told, so that each is told once.
+    told: BTreeSet<String>,
+}
+
+/// What a Kubernetes cluster has beside the store.
+#[derive(Clone)]
+pub struct Cluster {
+    /// Its Nodes.
+    pub nodes: Nodes,
+    /// Events about objects that cannot be used.
+    pub events: Events,
 }
 
 /// Starts the task; it runs until the process ends.
-pub fn start(store: Arc<dyn Store>, snapshots: Snapshots, node: &str) -> watch::Receiver<Known> {
+pub fn start(
+    config: &AgentConfig,
+    store: Arc<dyn Store>,
+    cluster: Option<Cluster>,
+    snapshots: Snapshots,
+) -> watch::Receiver<Known> {
     let (known, receiver) = watch::channel(Known {
         resources: None,
+        identity: Arc::new(Identity::new(config, None, &[])),
         store: StoreReport {
             home: store.home(),
             ..StoreReport::default()
         },
     });
     let sync = Sync {
+        config: config.clone(),
         store,
+        cluster,
         snapshots,
-        node: node.to_owned(),
         known,
+        told: BTreeSet::new(),
     };
     tokio::spawn(sync.run());
     receiver
 }
 
 impl Sync {
-    async fn run(self) {
+    async fn run(mut self) {
+        let patience = match self.cluster {
+            Some(_) => SERVER,
+            None => FILE,
+        };
+        let mut pause = patience.first;
         let mut first = true;
         loop {
             let connected = if first {
@@ -68,23 +115,27 @@ impl Sync {
                     Err(_) => Err("no answer from the store yet".to_owned()),
                 }
             } else {
-                self.list().await.map_err(|e| e.to_string())
+                self.list().await
             };
             let ended = match connected {
-                Ok(state) => self.follow(state).await,
+                Ok(state) => {
+                    pause = patience.first;
+                    self.follow(state).await
+                }
                 Err(error) => error,
             };
             self.away(ended);
             if std::mem::take(&mut first) {
                 self.use_snapshot();
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(pause).await;
+            pause = patience.most.min(pause * 2);
         }
     }
 
     /// Everything as of now, and the watches that go on from there.
     async fn list(&self) -> Result<State, String> {
-        let own = Labels::from([(NODE_LABEL.to_owned(), self.node.clone())]);
+        let own = Labels::from([(NODE_LABEL.to_owned(), self.config.node.clone())]);
         let mut kinds = Vec::new();
         for (kind, labels) in [
             (Kind::IPPool, Labels::new()),
@@ -93,14 +144,9 @@ impl Sync {
             (Kind::BGPConfig, Labels::new()),
             (Kind::IPBlock, own),
         ] {
-            let listing = self
+            let (listing, watch) = self
                 .store
-                .list(kind, &labels)
-                .await
-                .map_err(|e| e.to_string())?;
-            let watch = self
-                .store
-                .watch(kind, &labels, listing.resume)
+                .list_and_watch(kind, &labels)
                 .await
                 .map_err(|e| e.to_string())?;
             let objects = listing
@@ -110,15 +156,43 @@ impl Sync {
                 .collect();
             kinds.push((objects, watch));
         }
-        Ok(State { kinds })
+        let mut state = State { kinds, nodes: None };
+        if let Some(cluster) = &self.cluster {
+            // All of them, until it is known whether there is a mesh.
+            let scope = self.scope(&Resources::from_objects(&state.objects()));
+            state.nodes = Some(Followed::new(cluster.nodes.clone(), scope).await?);
+        }
+        Ok(state)
+    }
+
+    /// The Nodes that this agent must know.
+    fn scope(&self, resources: &Resources) -> Scope {
+        match resources.cluster().needs_all_nodes() {
+            true => Scope::All,
+            false => Scope::One(self.config.node.clone()),
+        }
     }
 
     /// Publishes until a watch ends; why it ended.
-    async fn follow(&self, mut state: State) -> String {
+    async fn follow(&mut self, mut state: State) -> String {
         loop {
+            if state.nodes.is_some() {
+                let scope = self.scope(&Resources::from_objects(&state.objects()));
+                if let Some(nodes) = &mut state.nodes
+                    && let Err(error) = nodes.rescope(scope).await
+                {
+                    return error;
+                }
+            }
             self.publish(state.objects());
             let [a, b, c, d, e] = state.kinds.as_mut_slice() else {
                 unreachable!("list() makes five kinds")
+            };
+            let nodes = async {
+                match &mut state.nodes {
+                    Some(nodes) => nodes.next().await,
+                    None => std::future::pending().await,
+                }
             };
             let (which, event) = tokio::select! {
                 event = a.1.next() => (0, event),
@@ -126,26 +200,43 @@ impl Sync {
                 event = c.1.next() => (2, event),
                 event = d.1.next() => (3, event),
                 event = e.1.next() => (4, event),
+                changed = nodes => match changed {
+                    Ok(()) => {
+                        self.settle(&mut state).await;
+                        continue;
+                    }
+                    Err(error) => return error,
+                }
             };
             match event {
                 Some(Ok(event)) => state.apply(which, event),
                 Some(Err(error)) => return error.to_string(),
                 None => return "a watch ended".into(),
             }
-            tokio::time::sleep(SETTLE).await;
-            for (objects, watch) in &mut state.kinds {
-                while let Some(Some(Ok(event))) = watch.next().now_or_never() {
-                    apply(objects, event);
-                }
-            }
+            self.settle(&mut state).await;
         }
     }
 
-    fn publish(&self, objects: Objects) {
-        let resources = Arc::new(Resources::from_objects(&objects));
-        for problem in &resources.problems {
-            tracing::warn!(%problem, "resource left out");
+    /// Takes in what comes within a moment. An end of a stream is met again by whoever waits for it.
+    async fn settle(&self, state: &mut State) {
+        tokio::time::sleep(SETTLE).await;
+        for (objects, watch) in &mut state.kinds {
+            while let Some(Some(Ok(event))) = watch.next().now_or_never() {
+                apply(objects, event);
+            }
         }
+        if let Some(nodes) = &mut state.nodes {
+            while let Some(Ok(())) = nodes.next().now_or_never() {}
+        }
+    }
+
+    fn publish(&mut self, objects: Objects) {
+        let resources = Arc::new(Resources::from_objects(&objects));
+        let identity = self.identity(&resources);
+        if self.same_as_known(&resources, &identity) {
+            return;
+        }
+        self.tell(&resources);
         if let Err(error) = self.snapshots.save(&objects) {
             tracing::warn!(%error, "snapshot not written: after a crash with the store away, this state is lost");
         }
@@ -157,7 +248,47 @@ impl Sync {
             known.store.last_error = None;
             known.store.from_snapshot = false;
             known.resources = Some(resources);
+            known.identity = identity;
         });
+    }
+
+    /// Nodes change without a change for us: images, conditions, heartbeats.
+    fn same_as_known(&self, resources: &Arc<Resources>, identity: &Arc<Identity>) -> bool {
+        let known = self.known.borrow();
+        self.cluster.is_some()
+            && known.store.reachable
+            && known.identity == *identity
+            && known.resources.as_ref() == Some(resources)
+    }
+
+    /// Who this node is. While its Node is gone from the API, who it was.
+    fn identity(&self, resources: &Resources) -> Arc<Identity> {
+        let node = resources.nodes.iter().find(|n| n.name == self.config.node);
+        if node.is_none() && self.cluster.is_some() {
+            let known = self.known.borrow();
+            if known.resources.is_some() {
+                return known.identity.clone();
+            }
+        }
+        let prefixes = resources.node_prefixes();
+        Arc::new(Identity::new(&self.config, node, &prefixes))
+    }
+
+    /// Tells of what was left out, each finding once.
+    fn tell(&mut self, resources: &Resources) {
+        let now: BTreeSet<String> = resources.problems().map(str::to_owned).collect();
+        for problem in now.difference(&self.told) {
+            tracing::warn!(%problem, "resource left out");
+        }
+        if let Some(cluster) = &self.cluster {
+            let new = |r: &&Refused| !self.told.contains(&r.note);
+            for refused in resources.refused.iter().filter(new) {
+                if let Some(object) = &refused.object {
+                    cluster.events.refused(object, &refused.note);
+                }
+            }
+        }
+        self.told = now;
     }
 
     fn away(&self, error: String) {
@@ -185,8 +316,10 @@ impl Sync {
                     "starting from the last snapshot"
                 );
                 let resources = Arc::new(Resources::from_objects(&objects));
+                let identity = self.identity(&resources);
                 self.known.send_modify(|known| {
                     known.resources = Some(resources);
+                    known.identity = identity;
                     known.store.from_snapshot = true;
                 });
             }
@@ -200,6 +333,7 @@ type ByName = BTreeMap<String, Object>;
 
 struct State {
     kinds: Vec<(ByName, WatchStream)>,
+    nodes: Option<Followed>,
 }
 
 impl State {
@@ -222,6 +356,7 @@ impl State {
             policies: all(2),
             bgp: all(3),
             blocks: all(4),
+            nodes: self.nodes.as_ref().map(Followed::all).unwrap_or_default(),
         }
     }
 }

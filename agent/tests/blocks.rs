@@ -2,12 +2,13 @@
 #![allow(missing_docs, reason = "tests")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use roadbed_agent::blocks::{self, BlockView, Blocks};
+use roadbed_agent::blocks::{self, BlockView, Blocks, Manners};
+use roadbed_agent::config::AgentConfig;
 use roadbed_agent::snapshot::Snapshots;
 use roadbed_agent::sync::Known;
 use roadbed_agent::{ledger, sync};
@@ -30,10 +31,12 @@ fn node(name: &str, store: &Arc<dyn Store>) -> Node {
     let dir = tempfile::tempdir().unwrap();
     let snapshots = Snapshots::new(dir.path(), name, "boot").unwrap();
     let (ledger, _) = ledger::open(&dir.path().join("ledger.db"), "boot", Duration::ZERO).unwrap();
-    let known = sync::start(store.clone(), snapshots, name);
+    let config = serde_json::json!({"node": name, "store": {"kind": "memory"}});
+    let config: AgentConfig = serde_json::from_value(config).unwrap();
+    let known = sync::start(&config, store.clone(), None, snapshots);
     let blocks = blocks::start(
         name,
-        &BTreeMap::new(),
+        Manners::FILE,
         store.clone(),
         ledger.clone(),
         known.clone(),

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use roadbed_api::Kind;
 use roadbed_api::names::DEFAULT_RUN_DIR;
-use roadbed_store::StoreConfig;
+use roadbed_store::{KubernetesConfig, StoreConfig};
 
 use crate::bgp::Sides;
 use crate::policy::PolicyTest;
@@ -17,7 +17,7 @@ Examples:
   roadbedctl ipam show                               # pools, blocks, addresses in use
   roadbedctl routes 10.244.0.0/16                    # routes inside or around a prefix
   roadbedctl --store sqlite:/var/lib/roadbed-store/store.db apply -f pools.yaml
-  roadbedctl get ippools -o yaml                     # with ROADBED_STORE set
+  roadbedctl get ippools -o yaml                     # of the cluster of your kubeconfig, or with ROADBED_STORE set
   roadbedctl --run-dir /run/node2 status             # another agent of this machine
 
 Exit codes: 0 done, 1 a problem (said on standard error), 2 a wrong command line.";
@@ -85,9 +85,15 @@ pub struct Global {
     /// Run directory of the agent, or of the standalone router, to ask
     #[arg(long, global = true, env = "ROADBED_RUN_DIR", value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
     pub run_dir: PathBuf,
-    /// Store of the resources: sqlite:PATH
+    /// Store of the resources: sqlite:PATH or kubernetes; default kubernetes where a kubeconfig is
     #[arg(long, global = true, env = "ROADBED_STORE", value_name = "STORE", value_parser = parse_store)]
     pub store: Option<StoreConfig>,
+    /// Kubeconfig of the cluster; default ~/.kube/config
+    #[arg(long, global = true, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<String>,
+    /// Context of the kubeconfig; default its current one
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
     /// How to show the answer
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     pub output: Format,
@@ -168,8 +174,10 @@ pub enum Command {
         after_help = "A pool that still has blocks stays: disable it (spec.disabled: true) and wait until its nodes have given them back.\n\nExamples:\n  roadbedctl delete bgppeer tor1\n  roadbedctl delete -f peers.yaml"
     )]
     Delete(Delete),
-    /// Check manifests without a store
-    #[command(after_help = "Example:\n  roadbedctl validate -f manifests/")]
+    /// Check manifests and write nothing
+    #[command(
+        after_help = "Where the store is a Kubernetes cluster, its API server is asked too (a dry run); one that does not answer is an error only\nwith --store kubernetes.\n\nExample:\n  roadbedctl validate -f manifests/"
+    )]
     Validate {
         /// Where the manifests are
         #[command(flatten)]
@@ -330,9 +338,11 @@ fn parse_kinds(text: &str) -> Result<Kinds, String> {
 fn parse_store(text: &str) -> Result<StoreConfig, String> {
     match text.split_once(':') {
         Some(("sqlite", path)) if !path.is_empty() => Ok(StoreConfig::Sqlite { path: path.into() }),
-        _ => {
-            Err("write sqlite:PATH, for example sqlite:/var/lib/roadbed-store/store.db".to_owned())
-        }
+        None if text == "kubernetes" => Ok(StoreConfig::Kubernetes(KubernetesConfig::default())),
+        _ => Err(
+            "write kubernetes, or sqlite:PATH, for example sqlite:/var/lib/roadbed-store/store.db"
+                .to_owned(),
+        ),
     }
 }
 

@@ -12,6 +12,7 @@
 //! - [`plan`]: what an apply would do; pure
 //! - [`apply`]: the plan against a store
 //! - [`resources`]: `get` and `delete`
+//! - [`store`]: which store a command works on
 //! - [`render`]: reports and resources as text
 
 pub mod apply;
@@ -25,6 +26,7 @@ pub mod render;
 pub mod resources;
 pub mod router_file;
 pub mod run;
+pub mod store;
 
 pub use error::CtlError;
 pub use run::run;

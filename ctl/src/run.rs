@@ -15,7 +15,8 @@ use roadbed_api::agent::{
 };
 use roadbed_api::names::{ROUTER_SOCKET_NAME, SOCKET_NAME};
 use roadbed_client::AgentClient;
-use roadbed_store::{Store, StoreConfig};
+use roadbed_kube::{Access, KubeStore};
+use roadbed_store::StoreConfig;
 use serde::Serialize;
 use serde_json::json;
 
@@ -26,7 +27,7 @@ use crate::error::CtlError;
 use crate::manifests::{self, Found};
 use crate::plan::{self, object_name};
 use crate::policy::{self, PolicyTest};
-use crate::{render, resources, router_file};
+use crate::{render, resources, router_file, store};
 
 /// Characters of a container ID that tell it from others.
 const CONTAINER_ID_MIN: usize = 6;
@@ -356,9 +357,9 @@ fn policy_test(global: &Global, what: &PolicyTest, out: &mut dyn Write) -> Resul
             objects
         }
         true => {
-            let config = store_config(global)?;
+            let config = store::config(global)?;
             wait(async {
-                let store = roadbed_store::open(config).await?;
+                let store = store::open(&config).await?;
                 resources::get(&*store, &policy::KINDS, None).await
             })?
         }
@@ -367,16 +368,6 @@ fn policy_test(global: &Global, what: &PolicyTest, out: &mut dyn Write) -> Resul
     let table = |_| policy::table(&report);
     let names = || vec![report.decision.to_owned()];
     show(global.output, &report, table, names, out)
-}
-
-/// The store that `--store` names.
-fn store_config(global: &Global) -> Result<&StoreConfig, CtlError> {
-    global.store.as_ref().ok_or_else(|| {
-        CtlError::Usage(
-            "which store? Say --store sqlite:PATH, or set ROADBED_STORE; the agent's configuration names the path in [store]"
-                .to_owned(),
-        )
-    })
 }
 
 fn wait<T>(work: impl Future<Output = Result<T, CtlError>>) -> Result<T, CtlError> {
@@ -393,7 +384,7 @@ fn apply_files(
     out: &mut dyn Write,
 ) -> Result<(), CtlError> {
     let wanted = manifests::load(&files.file, &mut io::stdin().lock())?;
-    let config = store_config(global)?;
+    let config = store::config(global)?;
     let mut written = Ok(());
     let mut report = |object: &Object, change: plan::Change| {
         let name = object_name(object);
@@ -407,23 +398,10 @@ fn apply_files(
         }
     };
     wait(async {
-        let store = open_for(config, dry_run).await?;
+        let store = store::open_to_fill(&config, dry_run).await?;
         apply(&*store, &wanted, dry_run, &mut report).await
     })?;
     Ok(written?)
-}
-
-/// A dry run must not create the file; where there is none yet, an empty store stands in.
-async fn open_for(
-    config: &StoreConfig,
-    dry_run: bool,
-) -> Result<std::sync::Arc<dyn Store>, CtlError> {
-    let missing = matches!(config, StoreConfig::Sqlite { path } if !path.exists());
-    Ok(match (dry_run, missing) {
-        (false, _) => roadbed_store::open_or_create(config).await?,
-        (true, false) => roadbed_store::open(config).await?,
-        (true, true) => roadbed_store::open(&StoreConfig::Memory {}).await?,
-    })
 }
 
 fn get(
@@ -432,9 +410,9 @@ fn get(
     name: Option<&str>,
     out: &mut dyn Write,
 ) -> Result<(), CtlError> {
-    let config = store_config(global)?;
+    let config = store::config(global)?;
     let objects = wait(async {
-        let store = roadbed_store::open(config).await?;
+        let store = store::open(&config).await?;
         resources::get(&*store, &kinds.list(), name).await
     })?;
     let text = match global.output {
@@ -457,9 +435,9 @@ fn delete(global: &Global, what: &Delete, out: &mut dyn Write) -> Result<(), Ctl
         let names = found.into_iter().rev().map(|f| f.object);
         targets.extend(names.map(|o| (o.kind, o.metadata.name)));
     }
-    let config = store_config(global)?;
+    let config = store::config(global)?;
     wait(async {
-        let store = roadbed_store::open(config).await?;
+        let store = store::open(&config).await?;
         let mut failures = Vec::new();
         for (kind, name) in targets {
             let shown = format!("{}/{name}", kind.as_str().to_ascii_lowercase());
@@ -492,6 +470,7 @@ fn validate(global: &Global, files: &Files, out: &mut dyn Write) -> Result<(), C
     if !objections.is_empty() {
         return Err(CtlError::Refused(objections));
     }
+    check_with_server(global, &found)?;
     for Found { object, .. } in &found {
         match global.output {
             Format::Name => writeln!(out, "{}", object_name(object))?,
@@ -499,6 +478,34 @@ fn validate(global: &Global, files: &Files, out: &mut dyn Write) -> Result<(), C
         }
     }
     Ok(())
+}
+
+/// Asks the API server what it would say of the manifests. One that was not asked for by name may be away.
+fn check_with_server(global: &Global, found: &[Found]) -> Result<(), CtlError> {
+    let Ok(StoreConfig::Kubernetes(cluster)) = store::config(global) else {
+        return Ok(());
+    };
+    let access = match wait(async { Ok(Access::new(&cluster).await) })? {
+        Ok(access) => access,
+        Err(_) if global.store.is_none() => return Ok(()),
+        Err(error) => return Err(CtlError::Usage(error.to_string())),
+    };
+    wait(async {
+        let server = KubeStore::new(access);
+        let mut refused = Vec::new();
+        for Found { object, origin } in found {
+            match server.dry_run(object).await {
+                Ok(()) => {}
+                Err(error) if error.is_away() && global.store.is_none() => return Ok(()),
+                Err(error) if error.is_away() => return Err(error.into()),
+                Err(error) => refused.push(format!("{origin}: {error}")),
+            }
+        }
+        match refused.is_empty() {
+            true => Ok(()),
+            false => Err(CtlError::Refused(refused)),
+        }
+    })
 }
 
 fn completion(shell: Shell, name: &str, out: &mut dyn Write) -> Result<(), CtlError> {

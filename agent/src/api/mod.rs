@@ -15,9 +15,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use roadbed_api::agent::{
-    ATTACHMENTS, ApiError, AttachmentDetail, AttachmentKey, AttachmentList, CommitRequest,
-    ErrorCode, IPAM, IpamReport, NodeStatus, Probe, READYZ, ROUTES, Released, Reservation,
-    ReserveRequest, RouteReport, STATUS,
+    ATTACHMENTS, ApiError, AttachmentDetail, AttachmentKey, AttachmentList, CONVERGED,
+    CommitRequest, ErrorCode, IPAM, IpamReport, NodeStatus, Probe, READYZ, ROUTES, Released,
+    Reservation, ReserveRequest, RouteReport, STATUS,
 };
 use roadbed_bgpd::api::{Failure, nothing_there};
 use roadbed_fib::FibHandle;
@@ -124,7 +124,7 @@ pub async fn serve(
         .route(IPAM, get(ipam))
         .route(ROUTES, get(routes))
         .route(READYZ, get(readyz))
-        .route("/converged", get(converged))
+        .route(CONVERGED, get(converged))
         .merge(changes)
         .merge(bgp)
         .fallback(nothing_there)

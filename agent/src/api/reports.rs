@@ -14,6 +14,8 @@ use roadbed_bgpd::{PathView, RouteSource};
 use roadbed_fib::{InstalledRoute, NextHop, RouteKind, RouteState, Source};
 
 use super::App;
+use crate::bgp;
+use crate::sync::Known;
 
 /// When nodes count as converged whatever their peers do.
 const CONVERGENCE_DEADLINE: Duration = Duration::from_secs(60);
@@ -54,11 +56,8 @@ pub(super) async fn status(app: &App) -> NodeStatus {
             antispoof.as_ref().err().map_or("", String::as_str),
         ),
     ];
-    let left_out = known
-        .resources
-        .as_ref()
-        .map(|r| r.problems.join("; "))
-        .unwrap_or_default();
+    let findings = known.resources.iter().flat_map(|r| r.problems());
+    let left_out = findings.collect::<Vec<_>>().join("; ");
     let plan = view
         .problems
         .iter()
@@ -77,17 +76,38 @@ pub(super) async fn status(app: &App) -> NodeStatus {
             &message,
         ));
     }
+    conditions.extend(mesh_condition(
+        app,
+        &known,
+        identity.options.as_ref().map(|o| o.local_as),
+    ));
     NodeStatus {
         node: app.config.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: app.started.elapsed().as_secs(),
         as_number: identity.options.as_ref().map_or(0, |o| o.local_as),
         router_id: identity.options.map(|o| o.router_id),
-        node_addresses: app.config.node_addresses.clone(),
+        node_addresses: known.identity.addresses.clone(),
         store: Some(known.store),
         conditions,
         peers: app.bgp.asking.peers().await,
     }
+}
+
+/// Whether the node mesh reaches every node, where there is one or should be.
+fn mesh_condition(app: &App, known: &Known, local_as: Option<u32>) -> Option<Condition> {
+    let resources = known.resources.as_ref()?;
+    let local_as = local_as?;
+    let (_, problems) = bgp::mesh(&app.config.node, &known.identity, resources, local_as);
+    let in_force = resources.cluster().in_force();
+    if !in_force && problems.is_empty() {
+        return None;
+    }
+    let complete = problems.is_empty();
+    let message = problems.join("; ");
+    Some(condition(
+        "NodeMesh", complete, "Complete", "Problem", &message,
+    ))
 }
 
 fn condition(kind: &str, holds: bool, yes: &str, no: &str, message: &str) -> Condition {

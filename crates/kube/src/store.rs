@@ -51,6 +51,29 @@ impl KubeStore {
         answer(self.source.client.request(request)).await
     }
 
+    /// Asks what the server would say of an object, whether it is there already or not; nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`], or the server is away or refuses.
+    pub async fn dry_run(&self, object: &Object) -> Result<(), StoreError> {
+        let (kind, name) = (object.kind, object.metadata.name.as_str());
+        let url = format!(
+            "{}/{name}?dryRun=All&force=true&fieldManager={FIELD_MANAGER}",
+            collection(kind)
+        );
+        let request = http::Request::patch(url)
+            .header(CONTENT_TYPE, "application/apply-patch+yaml")
+            .body(creation(object).to_string().into_bytes());
+        let asked = async {
+            let request = request.map_err(|e| Failure::Away(e.into()))?;
+            answer(self.source.client.request::<Value>(request)).await
+        };
+        match asked.await {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(failure.of(&self.home, kind, Some(name))),
+        }
+    }
+
     /// What a write that did not fit lost against: the object is read, which needs no other right than a list.
     async fn explain(
         &self,

@@ -45,6 +45,8 @@ pub use report::{
 pub const LIVEZ: &str = "/livez";
 /// Path of the probe that asks whether pods can be wired.
 pub const READYZ: &str = "/readyz";
+/// Path of the probe that asks whether the routes of the peers are there.
+pub const CONVERGED: &str = "/converged";
 /// Path of the attachments.
 pub const ATTACHMENTS: &str = "/v1/attachments";
 /// Path of the node's status.

@@ -1,0 +1,116 @@
+//! Who this node is: what pools and peers select it by, its addresses, its AS. From the agent's file, and in a
+//! Kubernetes cluster from its Node, live.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use roadbed_kube::Node;
+
+use crate::config::AgentConfig;
+
+/// The node as of one moment. What the agent's file says counts before what the Node says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Labels that pools and peers select by.
+    pub labels: BTreeMap<String, String>,
+    /// The node's own addresses: source of what it sends to pods, IPv4 its BGP Identifier.
+    pub addresses: Vec<IpAddr>,
+    /// Those of them that are announced: all of the file, of a Node those inside the declared node prefixes. An address
+    /// on a link that all nodes share needs no route.
+    pub announced: Vec<IpAddr>,
+    /// The node's AS, when it has one of its own.
+    pub as_number: Option<u32>,
+    /// BGP Identifier; absent: there is no IPv4 address to take it from.
+    pub router_id: Option<Ipv4Addr>,
+}
+
+impl Identity {
+    /// From the file and the Node, if there is one.
+    pub fn new(config: &AgentConfig, node: Option<&Node>, node_prefixes: &[IpNet]) -> Self {
+        let mut labels = node.map(|n| n.labels.clone()).unwrap_or_default();
+        labels.extend(config.labels.clone());
+        let internal = node.map(Node::primary).unwrap_or_default();
+        let internal: Vec<IpAddr> = internal.into_iter().flatten().collect();
+        let (addresses, announced) = match config.node_addresses.is_empty() {
+            false => (config.node_addresses.clone(), config.node_addresses.clone()),
+            true => {
+                let declared = |a: &&IpAddr| node_prefixes.iter().any(|p| p.contains(*a));
+                let announced = internal.iter().filter(declared).copied().collect();
+                (internal, announced)
+            }
+        };
+        let first_v4 = addresses.iter().find_map(|a| match a {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        });
+        Self {
+            labels,
+            announced,
+            as_number: config.as_number.or(node.and_then(|n| n.as_number)),
+            router_id: config.router_id.or(first_v4),
+            addresses,
+        }
+    }
+
+    /// The node's own address of each family, IPv4 first.
+    pub fn prefsrc(&self) -> [Option<IpAddr>; 2] {
+        let first = |v4: bool| self.addresses.iter().copied().find(|a| a.is_ipv4() == v4);
+        [first(true), first(false)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(json: serde_json::Value) -> AgentConfig {
+        let mut all = serde_json::json!({"node": "n1", "labels": {"rack": "r1"}, "store": {"kind": "memory"}});
+        all.as_object_mut()
+            .unwrap()
+            .extend(json.as_object().unwrap().clone());
+        serde_json::from_value(all).unwrap()
+    }
+
+    fn node() -> Node {
+        Node {
+            name: "n1".into(),
+            labels: BTreeMap::from([("rack".into(), "other".into()), ("zone".into(), "a".into())]),
+            addresses: ["10.200.0.11", "10.200.9.11", "fd00::11"]
+                .map(|a| a.parse().unwrap())
+                .into(),
+            as_number: Some(65001),
+            ..Node::default()
+        }
+    }
+
+    #[test]
+    fn a_node_fills_what_the_file_leaves_open() {
+        let identity = Identity::new(&config(serde_json::json!({})), Some(&node()), &[]);
+        assert_eq!(identity.labels["rack"], "r1");
+        assert_eq!(identity.labels["zone"], "a");
+        let addresses = ["10.200.0.11", "fd00::11"].map(|a| a.parse::<IpAddr>().unwrap());
+        assert_eq!(identity.addresses, addresses);
+        assert_eq!(identity.announced, [] as [IpAddr; 0]);
+        assert_eq!(identity.router_id, Some([10, 200, 0, 11].into()));
+        assert_eq!(identity.as_number, Some(65001));
+        let prefixes = ["10.200.0.0/24".parse().unwrap()];
+        let declared = Identity::new(&config(serde_json::json!({})), Some(&node()), &prefixes);
+        assert_eq!(declared.announced, addresses[..1]);
+    }
+
+    #[test]
+    fn the_file_counts_first() {
+        let file = serde_json::json!({"node_addresses": ["fd00:255::11"], "as_number": 65009, "router_id": "192.0.2.1"});
+        let identity = Identity::new(&config(file), Some(&node()), &[]);
+        let loopback: IpAddr = "fd00:255::11".parse().unwrap();
+        assert_eq!(identity.prefsrc(), [None, Some(loopback)]);
+        assert_eq!(identity.announced, [loopback]);
+        assert_eq!(
+            (identity.as_number, identity.router_id),
+            (Some(65009), Some([192, 0, 2, 1].into()))
+        );
+        let alone = Identity::new(&config(serde_json::json!({})), None, &[]);
+        assert_eq!((alone.addresses.len(), alone.router_id), (0, None));
+    }
+}
