@@ -87,9 +87,12 @@ clippy:
 arrows:
 	@$(STEP) "crate arrows" scripts/arrows
 
+PYTHON := scripts/oci-image scripts/oci-image-test
+
 .PHONY: scripts
 scripts:
-	@$(STEP) "scripts" shellcheck $(filter-out %.txt,$(wildcard scripts/*)) .ci/run
+	@$(STEP) "scripts" shellcheck -x -a $(filter-out %.txt $(PYTHON),$(wildcard scripts/*)) .ci/run tests/kube/bed
+	@$(STEP) "image writer" scripts/oci-image-test
 
 # The whole-program tests run the binaries that lie beside them.
 .PHONY: build
