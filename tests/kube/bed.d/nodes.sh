@@ -236,7 +236,8 @@ nodes() {
     begin=$(milliseconds)
     read -ra folders <<<"${KUBE_NODE_DIRS:-}"
     node_folders+=("${folders[@]}")
-    for path in "${node_folders[@]}"; do
+    # The command mount makes the first of these.
+    for path in run/mount "${node_folders[@]}"; do
         mount_point "$path"
     done
     bridge
