@@ -15,7 +15,10 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= $(shell sed -n 's/^name = "\(.*\)"/\1/p' fuzz/Cargo.toml | tail -n +2)
 DEMO := target/release/roadbed-demo
 # In place of the one that cargo made.
-PLUGIN := $(STEP) "static plugin" scripts/plugin release target/release/roadbed
+PLUGIN := $(STEP) "static plugin" scripts/static release target/release roadbed-cni
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+# A kubelet asks containerd for the full name of an image, so the name needs a registry.
+ROADBED_IMAGE ?= localhost/roadbed:$(VERSION)
 
 .PHONY: help
 help: ## this list
@@ -68,6 +71,14 @@ release: packages ## optimised binaries in target/release
 	@$(STEP) "release binaries" cargo build $(Q) --release --workspace --bins
 	@$(PLUGIN)
 
+.PHONY: image
+image: packages ## container image of the agent, the plugin and roadbedctl: target/image/roadbed.tar
+	@$(STEP) "static binaries" scripts/static release target/image roadbed-agent roadbed-cni roadbedctl
+	@$(STEP) "image $(ROADBED_IMAGE)" scripts/oci-image target/image/roadbed.tar --name $(ROADBED_IMAGE) \
+		--arch $(shell dpkg --print-architecture 2>/dev/null || echo amd64) --entrypoint /usr/bin/roadbed-agent \
+		--env PATH=/usr/bin --label org.opencontainers.image.version=$(VERSION) \
+		$(foreach binary,roadbed-agent roadbed roadbedctl,target/image/$(binary):/usr/bin/$(binary):755)
+
 # The steps, each of which works alone.
 
 .PHONY: packages
@@ -87,15 +98,18 @@ clippy:
 arrows:
 	@$(STEP) "crate arrows" scripts/arrows
 
+PYTHON := scripts/oci-image scripts/oci-image-test
+
 .PHONY: scripts
 scripts:
-	@$(STEP) "scripts" shellcheck $(filter-out %.txt,$(wildcard scripts/*)) .ci/run
+	@$(STEP) "scripts" shellcheck -x -a $(filter-out %.txt $(PYTHON),$(wildcard scripts/*)) .ci/run tests/kube/bed
+	@$(STEP) "image writer" scripts/oci-image-test
 
 # The whole-program tests run the binaries that lie beside them.
 .PHONY: build
 build:
 	@$(STEP) "binaries" cargo build $(Q) --workspace --bins
-	@$(STEP) "static plugin" scripts/plugin dev target/debug/static/roadbed
+	@$(STEP) "static plugin" scripts/static dev target/debug/static roadbed-cni
 
 .PHONY: bench-micro
 bench-micro: ## codec, best path and policies, function by function (docs/benchmarks.md)

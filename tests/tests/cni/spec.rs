@@ -66,7 +66,7 @@ fn ours_does_as_the_specification_says() {
     assert_eq!(wired(site), (0, 0, 0));
 }
 
-/// What is shipped is one static file (`scripts/plugin`); the other tests run the one that cargo makes beside them.
+/// What is shipped is one static file (`scripts/static`); the other tests run the one that cargo makes beside them.
 #[test]
 fn so_does_ours_as_it_is_shipped() {
     let plugin = program("roadbed").unwrap();
