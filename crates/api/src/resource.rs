@@ -15,7 +15,6 @@ use crate::problem::Problems;
 /// the order of the text is the order in time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Timestamp(pub String);
 
 impl fmt::Display for Timestamp {

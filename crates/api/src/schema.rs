@@ -10,6 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::json;
 
 use crate::kinds::{ListChange, NextHopChange, Password, PeerAs, SendPaths};
+use crate::resource::Timestamp;
 
 /// An `IpNet`: a CIDR as text.
 pub(crate) struct Cidr;
@@ -107,6 +108,7 @@ schema!(SendPaths, "SendPaths", _generator => json_schema!({
     "type": "string", "pattern": "^(none|all|best-([1-9]|1[0-6]))$", "maxLength": 7,
 }));
 schema!(NextHopChange, "NextHopChange", _generator => json_schema!({"type": "string", "maxLength": 45}));
+schema!(Timestamp, "Timestamp", _generator => json_schema!({"type": "string", "format": "date-time"}));
 schema!(Password, "Password", _generator => json_schema!({"type": "string", "maxLength": 80}));
 schema!(ByFamily<T> [T: JsonSchema], "ByFamily", generator => json_schema!({
     "type": "object",
