@@ -3,6 +3,8 @@
 //! Owns: the files in `deploy/manifests/crds` (`make crds` writes them), and which of our own validations the API server
 //! repeats. Never does: talk to a cluster, or decide what is legal: that is `crates/api`.
 //!
+//! Kubernetes 1.31 is the oldest that takes them, for addresses in CEL and for selectable fields.
+//!
 //! ```text
 //! doc comments, types, serde, bounds (crates/api) ──schemars──► structural ──┐
 //!                                 bounds of the cost estimate ──► bounds ────┼─► definition ──► YAML

@@ -20,6 +20,8 @@ mod policy;
 use roadbed_api::Kind;
 use serde_json::{Value, json};
 
+const IS_CIDR: &str = "isCIDR(self)";
+
 /// One rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -56,6 +58,11 @@ impl Rule {
     /// The same, with the blame on a field below.
     fn field(self, field: &'static str) -> Self {
         Self { field, ..self }
+    }
+
+    /// Whether it judges the form of a text, in place of the schema's `format`.
+    pub(crate) fn is_format(&self) -> bool {
+        self.rule == IS_CIDR
     }
 
     /// The entry of `x-kubernetes-validations`.
@@ -126,7 +133,7 @@ fn as_number(place: &'static str) -> [Rule; 3] {
 /// The text is a CIDR, and without host bits.
 fn cidr(place: &'static str) -> [Rule; 2] {
     [
-        fixed(place, "isCIDR(self)", "invalid IP address syntax"),
+        fixed(place, IS_CIDR, "invalid IP address syntax"),
         told(
             place,
             "!isCIDR(self) || cidr(self) == cidr(self).masked()",
