@@ -66,6 +66,10 @@ fuzz-coverage: packages ## how far fuzzing gets into the codec; fails below 50 %
 soak: packages ## what CI tests, for hours: SOAK_SEEDS=10000 SOAK_PREFIXES=1000000 SOAK_ROUNDS=20 SOAK_FUZZ_SECONDS=1800
 	@$(if $(SUDO),env $(RUNNER)="$(SUDO)") scripts/soak
 
+.PHONY: crds
+crds: ## write the CustomResourceDefinitions of Kubernetes to deploy/manifests/crds, from crates/api
+	@$(STEP) "CustomResourceDefinitions" cargo run $(Q) -p roadbed-crds
+
 .PHONY: release
 release: packages ## optimised binaries in target/release
 	@$(STEP) "release binaries" cargo build $(Q) --release --workspace --bins

@@ -10,6 +10,7 @@
 //! - [`problem`]: every finding of a validation, with the path of the field
 //! - `document` (feature `document`): files as people write them, with everything that is wrong in them
 //! - `manifest` (feature `yaml`): YAML documents as people write them
+//! - `schema` (feature `schema`): JSON Schema of the kinds, for the CRDs of Kubernetes
 
 pub mod agent;
 #[cfg(feature = "document")]
@@ -20,6 +21,8 @@ pub mod manifest;
 pub mod names;
 pub mod problem;
 pub mod resource;
+#[cfg(feature = "schema")]
+mod schema;
 pub mod selector;
 
 pub use kinds::{BgpConfigSpec, BgpPeerSpec, BgpRoutePolicySpec, IpBlockSpec, IpPoolSpec, Kind};

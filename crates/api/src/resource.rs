@@ -85,10 +85,12 @@ fn is_dns_subdomain(name: &str) -> bool {
 /// One aspect of an object's state, in the shape of Kubernetes' `metav1.Condition`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Condition {
     /// Positive polarity where possible: `Ready`, `Allocatable`; `Overlaps` for pools.
     pub r#type: String,
     /// `True`, `False` or `Unknown`.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["True", "False", "Unknown"])))]
     pub status: String,
     /// One CamelCase word for machines.
     pub reason: String,

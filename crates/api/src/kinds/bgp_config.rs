@@ -22,6 +22,7 @@ pub struct BgpConfigSpec {
     /// AS of nodes that have no AS of their own. 1–4294967294 (RFC 6793, RFC 7607). Absent: a router has none, a
     /// Kubernetes cluster has 64512.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::AsNumber>"))]
     pub as_number: Option<u32>,
     /// BGP Identifier (RFC 6286); of the standalone speaker. Refused in a cluster, where each node has
     /// its own in the agent's file.
@@ -35,6 +36,7 @@ pub struct BgpConfigSpec {
     pub cluster_id: Option<Ipv4Addr>,
     /// Prefixes that node addresses lie in: announced by nodes, accepted from eBGP peers beside the pools.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<crate::schema::Cidr>"))]
     pub node_prefixes: Vec<IpNet>,
     /// Accept `0.0.0.0/0` and `::/0` from eBGP peers; default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -47,6 +49,7 @@ pub struct BgpConfigSpec {
     pub bmp: BTreeMap<String, BmpStationSpec>,
     /// Prefixes that are announced in place of, or beside, what is inside them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 1000)))]
     pub aggregates: Vec<BgpAggregate>,
     /// Compare MULTI_EXIT_DISC between paths of all neighbouring ASes, not only within one; default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -56,9 +59,11 @@ pub struct BgpConfigSpec {
     pub missing_med_as_worst: bool,
     /// Paths that share the traffic of a prefix at most when the best one is from eBGP; default 16, 1–64. 1: no sharing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 64)))]
     pub max_paths: Option<u16>,
     /// As `maxPaths`, when the best path is from iBGP; default 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 64)))]
     pub max_paths_ibgp: Option<u16>,
     /// Paths share even if their AS_PATHs differ, as long as these are of one length; default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -98,6 +103,7 @@ impl NodeMesh {
 /// What the Link Bandwidth Extended Community (draft-ietf-idr-link-bandwidth) does among paths that share traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum LinkBandwidth {
     /// Where every path has one, each gets traffic in proportion.
     #[default]

@@ -16,8 +16,10 @@ const MAX_ANNOUNCEMENTS: usize = 100_000;
 /// One route in place of many more specific ones (RFC 4271 §9.2.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BgpAggregate {
     /// Announced while a more specific prefix is known.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Cidr"))]
     pub prefix: IpNet,
     /// More specific prefixes are not announced to anybody; default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -32,29 +32,36 @@ pub const BUILTIN_POLICIES: [&str; 3] = ["default", "accept-all", "reject-all"];
 /// A peer. In the cluster one object per peer; in `bgpd.toml` the tables `[peers.NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BgpPeerSpec {
     /// Nodes that speak with this peer; absent means all. Cluster only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<LabelSelector>,
     /// The peer's address: the far end of the TCP connection. This or `listenRange`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Address>"))]
     pub address: Option<IpAddr>,
     /// Peers that are known only by where they connect from: any address of this prefix. This or `address`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Cidr>"))]
     pub listen_range: Option<IpNet>,
     /// With `listenRange`: most peers at a time, at least 1; default 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub max_sessions: Option<u32>,
     /// The AS that the peer's OPEN must carry.
     pub as_number: PeerAs,
     /// TCP port of the peer; default 179.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub port: Option<u16>,
     /// Our AS towards this peer; absent: the node's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::AsNumber>"))]
     pub local_as_number: Option<u32>,
     /// Our end of the TCP connection; absent: what the route to the peer says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Address>"))]
     pub source_address: Option<IpAddr>,
     /// Address families to negotiate (RFC 4760); default both.
     #[serde(
@@ -70,6 +77,7 @@ pub struct BgpPeerSpec {
     pub keepalive_time_seconds: Option<u16>,
     /// Time between connection attempts, seconds, 1–65535; default 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub connect_retry_seconds: Option<u16>,
     /// Never connect, only accept; default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -79,15 +87,25 @@ pub struct BgpPeerSpec {
     pub password: Option<Password>,
     /// Take packets only from at most this many hops away, 1–254, and send with TTL 255 (RFC 5082); absent: do not look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 254)))]
     pub ttl_security_hops: Option<u8>,
     /// TTL of packets sent, 1–255: how far away the peer may be; default 1 towards eBGP, 255 towards iBGP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub multihop_ttl: Option<u8>,
     /// Bounds on the prefixes that the peer sends, before import policy.
     #[serde(default, skip_serializing_if = "PrefixLimits::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "crate::schema::ByFamily<crate::kinds::PrefixLimit>")
+    )]
     pub max_prefixes: PrefixLimits,
     /// Bounds on the prefixes that the peer is sent.
     #[serde(default, skip_serializing_if = "PrefixLimits::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "crate::schema::ByFamily<crate::kinds::PrefixLimit>")
+    )]
     pub max_prefixes_out: PrefixLimits,
     /// An iBGP peer that we reflect routes to and from (RFC 4456); default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -100,6 +118,7 @@ pub struct BgpPeerSpec {
     pub as_override: bool,
     /// How often our own AS may be in a received AS_PATH, 0–10; default 0.
     #[serde(default, skip_serializing_if = "is_zero")]
+    #[cfg_attr(feature = "schema", schemars(range(max = 10)))]
     pub allowed_own_as: u8,
     /// Remove private AS numbers (RFC 6996) from the AS_PATH that the peer is sent; default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -121,15 +140,24 @@ pub struct BgpPeerSpec {
     pub extended_next_hop: bool,
     /// Families that the peer is sent a default route of ours for, whatever the export policies say.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "crate::schema::ByFamily<DefaultOriginate>")
+    )]
     pub default_originate: BTreeMap<AddressFamily, DefaultOriginate>,
     /// Make routes from and to this peer the last resort, before its session goes (RFC 8326); default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub graceful_shutdown: bool,
     /// Keep the session down, and tell the peer this when it goes (RFC 9003); absent: the session is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 255)))]
     pub shutdown: Option<String>,
     /// Several paths per prefix (RFC 7911), by family; default neither from the peer nor to it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "crate::schema::ByFamily<AddPath>")
+    )]
     pub add_path: BTreeMap<AddressFamily, AddPath>,
     /// Route policies for what the peer sends; default `["default"]` towards eBGP, `["accept-all"]` towards iBGP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -142,6 +170,7 @@ pub struct BgpPeerSpec {
 /// Which next hop learned routes carry to a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum NextHopPolicy {
     /// Our own towards eBGP, the received one towards iBGP (RFC 4271 §5.1.3).
     #[default]
@@ -174,6 +203,7 @@ fn is_zero(value: &u8) -> bool {
 /// What a speaker is to its neighbour (RFC 9234 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum BgpRole {
     /// Sells transit to the neighbour.
     Provider,
@@ -190,6 +220,7 @@ pub enum BgpRole {
 /// An address family that routes are exchanged for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum AddressFamily {
     /// AFI 1, SAFI 1.
     Ipv4Unicast,
@@ -219,6 +250,7 @@ impl fmt::Display for AddressFamily {
 
 /// Peer state is per node and lives in the agents; see `roadbedctl status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BgpPeerStatus {}
 
 impl Spec for BgpPeerSpec {

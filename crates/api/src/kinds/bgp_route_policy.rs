@@ -36,9 +36,11 @@ pub struct PatternError(pub(crate) String);
 /// the route as it came: what a rule sets is seen by the peer or the RIB, not by the rules and policies after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BgpRoutePolicySpec {
     /// The rules, in the order in which they are asked; at most 1000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 1000)))]
     pub rules: Vec<PolicyRule>,
     /// What becomes of a route that no rule decides; default `reject` (RFC 8212).
     #[serde(default, skip_serializing_if = "DefaultAction::is_reject")]
@@ -50,6 +52,7 @@ pub struct BgpRoutePolicySpec {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum DefaultAction {
     /// It passes.
     Accept,
@@ -69,9 +72,11 @@ impl DefaultAction {
 /// One rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PolicyRule {
     /// A name for people, unique in the policy, at most 63 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 63)))]
     pub name: Option<String>,
     /// When the rule applies: all conditions must hold. Absent: always.
     #[serde(
@@ -91,6 +96,7 @@ pub struct PolicyRule {
 /// What a rule decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum PolicyAction {
     /// The route passes.
     Accept,
@@ -101,36 +107,70 @@ pub enum PolicyAction {
 /// The conditions of a rule. Each list holds when *one* of its entries does; all conditions that are given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PolicyMatch {
     /// The route's prefix is in one of these ranges; at most 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 10_000)))]
     pub prefixes: Option<Vec<PrefixRange>>,
     /// The route is of one of these families.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 2)))]
     pub families: Option<Vec<AddressFamily>>,
     /// The AS path matches this pattern; see [`AsPathPattern`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 1024)))]
     pub as_path: Option<String>,
     /// The length of the AS path is in this range; an AS_SET counts as one (RFC 4271 §9.1.2.2 a).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_path_length: Option<LengthRange>,
     /// The route has one of these communities (RFC 1997): `65000:1`, `65000:*`, `no-export`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            with = "Option<Vec<crate::schema::Any<crate::schema::Community>>>",
+            length(max = 1000)
+        )
+    )]
     pub communities: Option<Vec<String>>,
     /// The route has one of these large communities (RFC 8092): `65000:1:2`, `65000:*:*`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            with = "Option<Vec<crate::schema::Any<crate::schema::LargeCommunity>>>",
+            length(max = 1000)
+        )
+    )]
     pub large_communities: Option<Vec<String>>,
     /// The route has one of these extended communities (RFC 4360): `rt:65000:1`, `soo:192.0.2.1:*`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            with = "Option<Vec<crate::schema::Any<crate::schema::ExtCommunity>>>",
+            length(max = 1000)
+        )
+    )]
     pub extended_communities: Option<Vec<String>>,
     /// The route's next hop is in one of these CIDRs; of an IPv6 next hop the global address. Own routes have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<Vec<crate::schema::Cidr>>", length(max = 1000))
+    )]
     pub next_hops: Option<Vec<IpNet>>,
     /// The route was received from one of these peers; never true of own routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(length(max = 1000), inner(length(min = 1, max = 253)))
+    )]
     pub peers: Option<Vec<String>>,
     /// The route comes from one of these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 1000)))]
     pub sources: Option<Vec<PolicySource>>,
 }
 
@@ -144,14 +184,18 @@ impl PolicyMatch {
 /// length; `le` alone: from the CIDR's own length.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PrefixRange {
     /// The CIDR, without host bits.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Cidr"))]
     pub prefix: IpNet,
     /// Shortest prefix length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(max = 128)))]
     pub ge: Option<u8>,
     /// Longest prefix length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(max = 128)))]
     pub le: Option<u8>,
 }
 
@@ -179,6 +223,7 @@ impl PrefixRange {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LengthRange {
     /// The least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -191,6 +236,7 @@ pub struct LengthRange {
 /// Where a route comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum PolicySource {
     /// A block of this node.
     OwnBlock,
@@ -229,6 +275,7 @@ impl PolicySource {
 /// What a rule changes of a route.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PolicySet {
     /// LOCAL_PREF.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -241,12 +288,24 @@ pub struct PolicySet {
     pub prepend_as: Option<PrependAs>,
     /// Changes communities (RFC 1997).
     #[serde(default, skip_serializing_if = "ListChange::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "crate::schema::Changes<crate::schema::Community>")
+    )]
     pub communities: ListChange,
     /// Changes large communities (RFC 8092).
     #[serde(default, skip_serializing_if = "ListChange::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "crate::schema::Changes<crate::schema::LargeCommunity>")
+    )]
     pub large_communities: ListChange,
     /// Changes extended communities (RFC 4360).
     #[serde(default, skip_serializing_if = "ListChange::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "crate::schema::Changes<crate::schema::ExtCommunity>")
+    )]
     pub extended_communities: ListChange,
     /// `self`, `keep` or an address. An IPv4 address is not set on routes of IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -263,26 +322,33 @@ impl PolicySet {
 /// An AS in front of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PrependAs {
     /// Which AS; absent: ours towards the peer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::AsNumber>"))]
     pub as_number: Option<u32>,
     /// How often, 1–32.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 32)))]
     pub count: u8,
 }
 
 /// Changes of a list of communities: `set` replaces all, else `remove` comes before `add`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListChange {
     /// To add; no `*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 1000)))]
     pub add: Vec<String>,
     /// To remove; `*` for a part that may be anything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 1000)))]
     pub remove: Vec<String>,
     /// To put in place of all; no `*`. Empty removes all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 1000)))]
     pub set: Option<Vec<String>>,
 }
 
@@ -340,6 +406,7 @@ impl From<NextHopChange> for String {
 
 /// Nothing is observed of a policy itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BgpRoutePolicyStatus {}
 
 impl Spec for BgpRoutePolicySpec {

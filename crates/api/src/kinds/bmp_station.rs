@@ -16,17 +16,22 @@ const DEFAULT_STATISTICS_SECONDS: u16 = 60;
 /// One station. In the cluster an entry of `bmp` of `BGPConfig`; in `bgpd.toml` a table `[bmp.NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BmpStationSpec {
     /// The collector's address.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Address"))]
     pub address: IpAddr,
     /// Its TCP port; default 11019.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub port: Option<u16>,
     /// Our end of the connection; default by the route to the collector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Address>"))]
     pub source_address: Option<IpAddr>,
     /// Pause before another attempt, seconds, 1–720; default 30. Doubled with each failure in a row, up to 720.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 720)))]
     pub connect_retry_seconds: Option<u16>,
     /// Which side of the import policy is told; default `pre-policy`.
     #[serde(default)]
@@ -39,6 +44,7 @@ pub struct BmpStationSpec {
 /// Which Adj-RIB-In a station is told (RFC 7854 §5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum RouteMonitoring {
     /// As received.
     #[default]

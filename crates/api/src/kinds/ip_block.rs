@@ -12,8 +12,10 @@ use crate::resource::{Spec, Timestamp};
 /// What a block is. One object per slot, so whoever creates the object owns the slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct IpBlockSpec {
     /// The block's range: pool-aligned, of the pool's block size.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Cidr"))]
     pub cidr: IpNet,
     /// Name of the pool that it was cut from.
     pub pool: String,
@@ -26,6 +28,7 @@ pub struct IpBlockSpec {
 /// Who owns a block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BlockOwner {
     /// The owning node's name.
     pub node: String,
@@ -33,6 +36,7 @@ pub struct BlockOwner {
 
 /// The life of a block; each step is one compare-and-swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum BlockState {
     /// Claimed, not yet checked against the pools. Never announced, no address handed out.
     Pending,
@@ -45,6 +49,7 @@ pub enum BlockState {
 /// What is observed of a block. Nobody watches it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct IpBlockStatus {
     /// Addresses in the block.
     #[serde(default)]

@@ -11,11 +11,14 @@ use crate::selector::LabelSelector;
 /// What a pool is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct IpPoolSpec {
     /// The pool's range, without host bits. Immutable.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Cidr"))]
     pub cidr: IpNet,
     /// Prefix length of a block: IPv4 20–32 (default 26), IPv6 116–128 (default 122). Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 20, max = 128)))]
     pub block_size: Option<u8>,
     /// Nodes that may claim blocks; absent means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,6 +31,7 @@ pub struct IpPoolSpec {
 /// What is observed of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct IpPoolStatus {
     /// `Overlaps` is `True` when an older pool covers part of this one: no block is cut from it then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

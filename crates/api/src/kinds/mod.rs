@@ -43,6 +43,7 @@ pub use prefix_limit::{LimitAction, PrefixLimit, PrefixLimits};
 
 /// The kinds that Roadbed knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Kind {
     /// A CIDR that blocks are cut from.
     IPPool,

@@ -13,22 +13,27 @@ pub type PrefixLimits = BTreeMap<AddressFamily, PrefixLimit>;
 /// A bound on prefixes of one family in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PrefixLimit {
     /// Most prefixes that are in order, at least 1.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub limit: u32,
     /// Per cent of the limit at which to warn, 1–100; default 75.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 100)))]
     pub warn_percent: Option<u8>,
     /// What more than that does.
     pub action: LimitAction,
     /// With `idle`: seconds until the session may come back, at least 1; absent: not before the limit is changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub restart_seconds: Option<u32>,
 }
 
 /// What a count above the limit does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum LimitAction {
     /// It is logged and reported, no more.
     Warn,

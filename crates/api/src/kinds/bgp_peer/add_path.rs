@@ -14,6 +14,7 @@ const MAX_BEST: u8 = 16;
 /// What to offer for one family. Each direction is in force only if the peer wants the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AddPath {
     /// Take several paths per prefix; default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -11,6 +11,7 @@ const MAX_COMMUNICATION: usize = 255;
 /// We have moved to another AS, and the peer has not been told (RFC 7705): the session has our former AS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AsMigration {
     /// Do not put the former AS in front of what the peer sends; default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -26,6 +27,7 @@ pub struct AsMigration {
 /// When a peer is sent a default route of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum DefaultOriginate {
     /// Always.
     Always,
