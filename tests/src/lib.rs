@@ -9,6 +9,7 @@
 //! - [`kernel`]: what a namespace's routing tables say
 //! - [`bgpd`], [`bird`], [`exabgp`], [`frr`], [`gobgp`], [`openbgpd`]: `roadbed-bgpd` and the routers that it talks to
 //! - [`cni`]: a container runtime as the specification has it, and the schema of its results
+//! - [`mod@kube`]: a Kubernetes cluster that is there, its pods and its ToRs
 //! - [`site`], [`pod`], [`probe`]: labs with agents, pods on them, transfers between them
 //! - [`mod@bench`], [`monitor`]: labs of tests, and what their nodes' kernels do
 //! - [`two_racks`]: what must be true of the lab `two-racks`; the demo tells it
@@ -21,6 +22,7 @@ pub mod exabgp;
 pub mod frr;
 pub mod gobgp;
 pub mod kernel;
+pub mod kube;
 pub mod monitor;
 pub mod netns;
 pub mod openbgpd;
