@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::json;
 
-use crate::kinds::{ListChange, NextHopChange, Password, PeerAs, SendPaths};
+use crate::kinds::{CommunityPattern, ListChange, NextHopChange, Password, PeerAs, SendPaths};
 use crate::resource::Timestamp;
 
 /// An `IpNet`: a CIDR as text.
@@ -30,12 +30,10 @@ pub(crate) struct Any<C>(PhantomData<C>);
 /// The changes of a list of communities of some sort.
 pub(crate) struct Changes<C>(PhantomData<C>);
 
-/// A sort of communities: what one may look like. The parts' ranges are left to the parser.
+/// A sort of communities: the form of one, as a pattern. The parts' ranges are left to the parser.
 pub(crate) trait Sort {
-    /// One community.
-    const EXACT: &'static str;
-    /// One community, or with `*` many of them.
-    const ANY: &'static str;
+    /// The pattern, of which `part` is a number, or also `*`.
+    fn pattern(part: &str) -> String;
 }
 
 /// RFC 1997.
@@ -47,32 +45,27 @@ pub(crate) struct LargeCommunity;
 /// RFC 4360.
 pub(crate) struct ExtCommunity;
 
-macro_rules! well_known {
-    ($part:literal) => {
-        concat!(
-            "^(",
-            $part,
-            ":",
-            $part,
-            "|graceful-shutdown|llgr-stale|no-llgr|blackhole|no-export|no-advertise|no-export-subconfed)$"
-        )
-    };
-}
-
 impl Sort for Community {
-    const EXACT: &'static str = well_known!("[0-9]+");
-    const ANY: &'static str = well_known!("([0-9]+|[*])");
+    fn pattern(part: &str) -> String {
+        let names: Vec<&str> = CommunityPattern::well_known().collect();
+        format!("^({part}:{part}|{})$", names.join("|"))
+    }
 }
 
 impl Sort for LargeCommunity {
-    const EXACT: &'static str = "^[0-9]+:[0-9]+:[0-9]+$";
-    const ANY: &'static str = "^([0-9]+|[*]):([0-9]+|[*]):([0-9]+|[*])$";
+    fn pattern(part: &str) -> String {
+        format!("^{part}:{part}:{part}$")
+    }
 }
 
 impl Sort for ExtCommunity {
-    const EXACT: &'static str = "^(0x[0-9a-fA-F]{16}|(rt|soo):[0-9.]+:[0-9]+)$";
-    const ANY: &'static str = "^(0x[0-9a-fA-F]{16}|(rt|soo):[0-9.]+:([0-9]+|[*]))$";
+    fn pattern(part: &str) -> String {
+        format!("^(0x[0-9a-fA-F]{{16}}|(rt|soo):[0-9.]+:{part})$")
+    }
 }
+
+const NUMBER: &str = "[0-9]+";
+const NUMBER_OR_ANY: &str = "([0-9]+|[*])";
 
 /// Implements `JsonSchema` by a schema that stands where it is used.
 macro_rules! schema {
@@ -109,7 +102,7 @@ schema!(SendPaths, "SendPaths", _generator => json_schema!({
 }));
 schema!(NextHopChange, "NextHopChange", _generator => json_schema!({"type": "string", "maxLength": 45}));
 schema!(Timestamp, "Timestamp", _generator => json_schema!({"type": "string", "format": "date-time"}));
-schema!(Password, "Password", _generator => json_schema!({"type": "string", "maxLength": 80}));
+schema!(Password, "Password", _generator => json_schema!({"type": "string", "maxLength": Password::LONGEST}));
 schema!(ByFamily<T> [T: JsonSchema], "ByFamily", generator => json_schema!({
     "type": "object",
     "properties": {
@@ -117,20 +110,20 @@ schema!(ByFamily<T> [T: JsonSchema], "ByFamily", generator => json_schema!({
         "ipv6-unicast": generator.subschema_for::<T>(),
     },
 }));
-schema!(Any<C> [C: Sort], "Any", _generator => one_of_a_sort(C::ANY));
+schema!(Any<C> [C: Sort], "Any", _generator => one_of::<C>(NUMBER_OR_ANY));
 schema!(Changes<C> [C: Sort], "Changes", generator => {
     let mut schema = ListChange::json_schema(generator);
-    for (field, pattern) in [("add", C::EXACT), ("set", C::EXACT), ("remove", C::ANY)] {
+    for (field, part) in [("add", NUMBER), ("set", NUMBER), ("remove", NUMBER_OR_ANY)] {
         let list = schema.pointer_mut(&format!("/properties/{field}"));
         if let Some(list) = list.and_then(|list| list.as_object_mut()) {
-            list.insert("items".to_owned(), json!(one_of_a_sort(pattern)));
+            list.insert("items".to_owned(), json!(one_of::<C>(part)));
         }
     }
     schema
 });
 
-fn one_of_a_sort(pattern: &str) -> Schema {
-    json_schema!({"type": "string", "pattern": pattern, "maxLength": 64})
+fn one_of<C: Sort>(part: &str) -> Schema {
+    json_schema!({"type": "string", "pattern": C::pattern(part), "maxLength": 64})
 }
 
 #[cfg(test)]
@@ -161,7 +154,7 @@ mod tests {
         );
         check::<BgpRoutePolicySpec>(
             "/properties/rules/items/properties/set/properties/communities/properties/remove/items/pattern",
-            json!(Community::ANY),
+            json!(Community::pattern(NUMBER_OR_ANY)),
         );
         check::<BgpRoutePolicySpec>(
             "/properties/rules/items/properties/match/properties/nextHops/maxItems",

@@ -3,7 +3,7 @@
 //! Owns: the files in `deploy/manifests/crds` (`make crds` writes them), and which of our own validations the API server
 //! repeats. Never does: talk to a cluster, or decide what is legal: that is `crates/api`.
 //!
-//! Kubernetes 1.31 is the oldest that takes them, for addresses in CEL and for selectable fields.
+//! Kubernetes 1.32 is the oldest that takes them: older ones take the comparison of two CIDRs for boundless.
 //!
 //! ```text
 //! doc comments, types, serde, bounds (crates/api) ──schemars──► structural ──┐

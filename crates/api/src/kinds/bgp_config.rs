@@ -49,7 +49,7 @@ pub struct BgpConfigSpec {
     pub bmp: BTreeMap<String, BmpStationSpec>,
     /// Prefixes that are announced in place of, or beside, what is inside them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 1000)))]
+    #[cfg_attr(feature = "schema", schemars(length(max = crate::kinds::bgp_origination::MAX_AGGREGATES)))]
     pub aggregates: Vec<BgpAggregate>,
     /// Compare MULTI_EXIT_DISC between paths of all neighbouring ASes, not only within one; default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -59,11 +59,11 @@ pub struct BgpConfigSpec {
     pub missing_med_as_worst: bool,
     /// Paths that share the traffic of a prefix at most when the best one is from eBGP; default 16, 1–64. 1: no sharing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 64)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = HIGHEST_MAX_PATHS)))]
     pub max_paths: Option<u16>,
     /// As `maxPaths`, when the best path is from iBGP; default 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 64)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = HIGHEST_MAX_PATHS)))]
     pub max_paths_ibgp: Option<u16>,
     /// Paths share even if their AS_PATHs differ, as long as these are of one length; default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

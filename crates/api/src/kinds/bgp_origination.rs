@@ -9,7 +9,7 @@ use super::bgp_route_policy::{PolicySet, validate_changes};
 use crate::problem::Problems;
 
 /// Most aggregates of one speaker.
-const MAX_AGGREGATES: usize = 1000;
+pub(super) const MAX_AGGREGATES: usize = 1000;
 /// Most declared routes of one speaker.
 const MAX_ANNOUNCEMENTS: usize = 100_000;
 

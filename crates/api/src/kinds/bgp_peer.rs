@@ -150,7 +150,7 @@ pub struct BgpPeerSpec {
     pub graceful_shutdown: bool,
     /// Keep the session down, and tell the peer this when it goes (RFC 9003); absent: the session is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 255)))]
+    #[cfg_attr(feature = "schema", schemars(length(max = migration::MAX_COMMUNICATION)))]
     pub shutdown: Option<String>,
     /// Several paths per prefix (RFC 7911), by family; default neither from the peer nor to it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -40,7 +40,7 @@ pub struct PatternError(pub(crate) String);
 pub struct BgpRoutePolicySpec {
     /// The rules, in the order in which they are asked; at most 1000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 1000)))]
+    #[cfg_attr(feature = "schema", schemars(length(max = validate::MAX_RULES)))]
     pub rules: Vec<PolicyRule>,
     /// What becomes of a route that no rule decides; default `reject` (RFC 8212).
     #[serde(default, skip_serializing_if = "DefaultAction::is_reject")]
@@ -76,7 +76,7 @@ impl DefaultAction {
 pub struct PolicyRule {
     /// A name for people, unique in the policy, at most 63 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 63)))]
+    #[cfg_attr(feature = "schema", schemars(length(max = validate::MAX_NAME)))]
     pub name: Option<String>,
     /// When the rule applies: all conditions must hold. Absent: always.
     #[serde(
@@ -111,7 +111,7 @@ pub enum PolicyAction {
 pub struct PolicyMatch {
     /// The route's prefix is in one of these ranges; at most 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 10_000)))]
+    #[cfg_attr(feature = "schema", schemars(length(max = validate::MAX_PREFIXES)))]
     pub prefixes: Option<Vec<PrefixRange>>,
     /// The route is of one of these families.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,7 +119,7 @@ pub struct PolicyMatch {
     pub families: Option<Vec<AddressFamily>>,
     /// The AS path matches this pattern; see [`AsPathPattern`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 1024)))]
+    #[cfg_attr(feature = "schema", schemars(length(max = as_path::MAX_LEN)))]
     pub as_path: Option<String>,
     /// The length of the AS path is in this range; an AS_SET counts as one (RFC 4271 §9.1.2.2 a).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,7 +130,7 @@ pub struct PolicyMatch {
         feature = "schema",
         schemars(
             with = "Option<Vec<crate::schema::Any<crate::schema::Community>>>",
-            length(max = 1000)
+            length(max = validate::MAX_ENTRIES)
         )
     )]
     pub communities: Option<Vec<String>>,
@@ -140,7 +140,7 @@ pub struct PolicyMatch {
         feature = "schema",
         schemars(
             with = "Option<Vec<crate::schema::Any<crate::schema::LargeCommunity>>>",
-            length(max = 1000)
+            length(max = validate::MAX_ENTRIES)
         )
     )]
     pub large_communities: Option<Vec<String>>,
@@ -150,7 +150,7 @@ pub struct PolicyMatch {
         feature = "schema",
         schemars(
             with = "Option<Vec<crate::schema::Any<crate::schema::ExtCommunity>>>",
-            length(max = 1000)
+            length(max = validate::MAX_ENTRIES)
         )
     )]
     pub extended_communities: Option<Vec<String>>,
@@ -158,19 +158,19 @@ pub struct PolicyMatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "schema",
-        schemars(with = "Option<Vec<crate::schema::Cidr>>", length(max = 1000))
+        schemars(with = "Option<Vec<crate::schema::Cidr>>", length(max = validate::MAX_ENTRIES))
     )]
     pub next_hops: Option<Vec<IpNet>>,
     /// The route was received from one of these peers; never true of own routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "schema",
-        schemars(length(max = 1000), inner(length(min = 1, max = 253)))
+        schemars(length(max = validate::MAX_ENTRIES), inner(length(min = 1, max = 253)))
     )]
     pub peers: Option<Vec<String>>,
     /// The route comes from one of these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 1000)))]
+    #[cfg_attr(feature = "schema", schemars(length(max = validate::MAX_ENTRIES)))]
     pub sources: Option<Vec<PolicySource>>,
 }
 
@@ -329,7 +329,7 @@ pub struct PrependAs {
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::AsNumber>"))]
     pub as_number: Option<u32>,
     /// How often, 1–32.
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 32)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = validate::MAX_PREPEND)))]
     pub count: u8,
 }
 
@@ -340,15 +340,15 @@ pub struct PrependAs {
 pub struct ListChange {
     /// To add; no `*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 1000)))]
+    #[cfg_attr(feature = "schema", schemars(length(max = validate::MAX_ENTRIES)))]
     pub add: Vec<String>,
     /// To remove; `*` for a part that may be anything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 1000)))]
+    #[cfg_attr(feature = "schema", schemars(length(max = validate::MAX_ENTRIES)))]
     pub remove: Vec<String>,
     /// To put in place of all; no `*`. Empty removes all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 1000)))]
+    #[cfg_attr(feature = "schema", schemars(length(max = validate::MAX_ENTRIES)))]
     pub set: Option<Vec<String>>,
 }
 

@@ -14,7 +14,7 @@ use crate::resource::{Spec, Timestamp};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct IpBlockSpec {
-    /// The block's range: pool-aligned, of the pool's block size.
+    /// The block's range: pool-aligned, of the pool's block size. Immutable.
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Cidr"))]
     pub cidr: IpNet,
     /// Name of the pool that it was cut from.
@@ -30,7 +30,7 @@ pub struct IpBlockSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BlockOwner {
-    /// The owning node's name.
+    /// The owning node's name. Immutable.
     pub node: String,
 }
 

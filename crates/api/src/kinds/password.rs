@@ -7,15 +7,15 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use crate::problem::Problems;
 
-/// Longest TCP-MD5 key that Linux takes, bytes.
-const LONGEST: usize = 80;
-
 /// The key of TCP-MD5 signatures (RFC 2385). `Debug` hides it, and so do the errors of its deserialization.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Password(String);
 
 impl Password {
+    /// Longest TCP-MD5 key that Linux takes, bytes.
+    pub const LONGEST: usize = 80;
+
     /// As given; [`Password::validate`] judges it.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
@@ -29,14 +29,14 @@ impl Password {
     /// Reports what the kernel would not take.
     pub fn validate(&self, path: &str, problems: &mut Problems) {
         match self.0.len() {
-            1..=LONGEST => {}
+            1..=Self::LONGEST => {}
             0 => problems.add(
                 path,
                 "is empty: leave it out for a session without signatures",
             ),
             length => problems.add(
                 path,
-                format!("has {length} bytes: TCP-MD5 takes 1 to {LONGEST}"),
+                format!("has {length} bytes: TCP-MD5 takes 1 to {}", Self::LONGEST),
             ),
         }
     }

@@ -6,7 +6,7 @@ use super::BgpPeerSpec;
 use crate::problem::Problems;
 
 /// Longest Shutdown Communication, octets (RFC 9003 §2).
-const MAX_COMMUNICATION: usize = 255;
+pub(super) const MAX_COMMUNICATION: usize = 255;
 
 /// We have moved to another AS, and the peer has not been told (RFC 7705): the session has our former AS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

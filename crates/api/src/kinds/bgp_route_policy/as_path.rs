@@ -5,7 +5,7 @@ use super::PatternError;
 /// Most steps of a pattern, repetitions written out: what one machine word pair of the matcher holds.
 pub const MAX_STEPS: usize = 128;
 /// Longest pattern, octets.
-const MAX_LEN: usize = 1024;
+pub(super) const MAX_LEN: usize = 1024;
 /// Deepest nesting of parentheses.
 const MAX_DEPTH: usize = 16;
 /// Highest bound of a repetition.

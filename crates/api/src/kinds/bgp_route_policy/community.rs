@@ -44,6 +44,11 @@ pub struct ExtCommunityPattern {
 }
 
 impl CommunityPattern {
+    /// Names that stand for one community.
+    pub fn well_known() -> impl Iterator<Item = &'static str> {
+        WELL_KNOWN.into_iter().map(|(name, _)| name)
+    }
+
     /// Whether it has no `*`.
     pub fn is_exact(&self) -> bool {
         self.mask == u32::MAX
@@ -103,7 +108,7 @@ impl FromStr for CommunityPattern {
             .split_once(':')
             .and_then(|(high, low)| Some((part::<u16>(high)?, part::<u16>(low)?)));
         let Some((high, low)) = parts else {
-            let names = WELL_KNOWN.map(|(name, _)| name).join(", ");
+            let names = Self::well_known().collect::<Vec<_>>().join(", ");
             return Err(PatternError(format!(
                 "is not a community: write 65000:1 (each part 0 to 65535, or *) or one of {names}"
             )));

@@ -15,11 +15,11 @@ use crate::kinds::AddressFamily;
 use crate::kinds::bgp_config::validate_asn;
 use crate::problem::Problems;
 
-const MAX_RULES: usize = 1000;
-const MAX_PREFIXES: usize = 10_000;
-const MAX_ENTRIES: usize = 1000;
-const MAX_NAME: usize = 63;
-const MAX_PREPEND: u8 = 32;
+pub(super) const MAX_RULES: usize = 1000;
+pub(super) const MAX_PREFIXES: usize = 10_000;
+pub(super) const MAX_ENTRIES: usize = 1000;
+pub(super) const MAX_NAME: usize = 63;
+pub(super) const MAX_PREPEND: u8 = 32;
 
 pub(super) fn policy(spec: &BgpRoutePolicySpec, path: &str, problems: &mut Problems) {
     let path = format!("{path}.rules");
