@@ -2,6 +2,7 @@
 //!
 //! The cluster is made by `make test-kube` before the tests and removed after them; the tests share it, one at a time.
 
+mod ping;
 mod pods;
 mod tor;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+pub use ping::{Ping, Sent, netns_of};
 pub use pods::{Pods, Server};
 pub use tor::Tor;
 
@@ -23,6 +25,8 @@ use crate::wait::eventually;
 pub const SYSTEM: &str = "roadbed-system";
 /// Namespace of the tests' pods, under the Pod Security level `restricted`.
 pub const NAMESPACE: &str = "roadbed-test";
+/// The client of container runtimes, on a node of the bed.
+pub const CRICTL: &str = "crictl --runtime-endpoint unix:///run/containerd/containerd.sock";
 /// How long a cluster may take for what usually takes seconds.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -275,6 +279,32 @@ impl Cluster {
             .args(["node-exec", node])
             .args(line.split_whitespace());
         command
+    }
+
+    /// Process of the agent's container on a node of the bed.
+    ///
+    /// # Errors
+    /// When none runs.
+    pub fn agent_pid(&self, node: &str) -> Result<i32> {
+        let id = self.on(
+            node,
+            &format!("{CRICTL} ps --state running --name agent -q"),
+        )?;
+        let id = id.lines().next().context("no agent runs")?;
+        let inspected = self.on(node, &format!("{CRICTL} inspect -o json {id}"))?;
+        let inspected: Value = serde_json::from_str(&inspected)?;
+        let pid = inspected["info"]["pid"].as_i64().context("no pid")?;
+        Ok(i32::try_from(pid)?)
+    }
+
+    /// Runs the `roadbedctl` of this machine in the namespaces of a node of the bed: needs neither kubelet nor API
+    /// server.
+    ///
+    /// # Errors
+    /// As [`Cluster::drive`].
+    pub fn roadbedctl_on(&self, node: &str, args: &str) -> Result<String> {
+        let folder = std::env::var("ROADBED_BIN").context("ROADBED_BIN")?;
+        self.on(node, &format!("{folder}/roadbedctl {args}"))
     }
 
     /// Waits until all nodes are Ready and all agents are.
