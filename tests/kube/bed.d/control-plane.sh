@@ -47,7 +47,7 @@ readyz() {
 }
 
 ready_or_dead() {
-    readyz || ended apiserver
+    readyz || ! pid_of apiserver
 }
 
 await_apiserver() {

@@ -11,26 +11,32 @@ in_use() {
     fi
 }
 
-# Sets folder and owner.
+# Sets folder, owner and maker, the process of the script that made the bed.
 read_marker() {
-    folder="" owner=""
-    [ -s "$marker" ] && { read -r folder && read -r owner; } <"$marker"
+    folder="" owner="" maker=""
+    [ -s "$marker" ] && { read -r folder && read -r owner && read -r maker; } <"$marker"
 }
 
 # Makes this the bed of the machine. Removes leftovers first.
 claim() {
-    local folder owner
+    local folder owner maker
     if read_marker; then
         ! in_use "$folder" "$owner" || die "a bed is up in $folder; to remove it: KUBE_RUN=$folder $0 down"
         run=$folder down quiet
     fi
     down quiet
     mkdir -p "$run/log"
-    printf '%s\n' "$run" "${KUBE_OWNER:-}" >"$marker"
+    printf '%s\n' "$run" "${KUBE_OWNER:-}" "$$" >"$marker"
+}
+
+# Removes the bed if it is this very script that was making it.
+undo() {
+    local folder owner maker
+    if read_marker && [ "$maker" = "$$" ]; then down quiet; fi
 }
 
 not_of_another() {
-    local folder owner
+    local folder owner maker
     if read_marker && [ "$folder" != "$run" ] && in_use "$folder" "$owner"; then
         die "the bed that is up is in $folder; to remove it: KUBE_RUN=$folder $0 down"
     fi

@@ -152,12 +152,16 @@ make_node() {
     start "$node/anchor"
     wait_for 10 test -e "$folder/anchored" || die "node $node has no namespaces; see $run/log/$node/anchor.log"
     start "$node/containerd"
-    wait_for 30 node_exec "$node" ctr version || die "containerd of $node does not answer; see $run/log/$node/containerd.log"
+    await_containerd "$node"
     say "$node: containerd answers after $(since "$begin")"
     begin=$(milliseconds)
     read -ra images <<<"${KUBE_IMAGES:-}"
     import "$node" "$image_folder"/*.tar "${images[@]}"
     say "$node: images imported in $(since "$begin")"
+}
+
+await_containerd() {
+    wait_for 30 node_exec "$1" ctr version || die "containerd of $1 does not answer; see $run/log/$1/containerd.log"
 }
 
 import() {

@@ -31,7 +31,7 @@ start() {
     case $name in
         */anchor) ;;
         */*)
-            lines=$(enter "${name%/*}")
+            lines=$(enter "${name%/*}") || exit 1
             mapfile -t inside <<<"$lines"
             command=("${inside[@]}" "${command[@]}")
             ;;
@@ -43,12 +43,15 @@ start() {
 
 # Nothing of it is kept, so nothing needs to be put in order.
 end() {
-    signal KILL "$1"
-    wait_for 10 ended "$1" || die "$1 does not end"
+    local pid
+    pid=$(pid_of "$1") || die "$1 does not run"
+    kill -KILL "$pid"
+    wait_for 10 gone "$pid" || die "$1 does not end"
 }
 
-ended() {
-    ! pid_of "$1"
+# Its sockets are closed only when the last thread is.
+gone() {
+    [ ! -e "/proc/$1" ] || { grep -q '^State:.Z' "/proc/$1/status" && [ "$(find "/proc/$1/task" -mindepth 1 -maxdepth 1 | wc -l)" = 1 ]; }
 }
 
 signal() {
@@ -60,7 +63,10 @@ signal() {
 restart() {
     if pid_of "$1" >/dev/null; then end "$1"; fi
     start "$1"
-    [ "$1" != apiserver ] || await_apiserver
+    case $1 in
+        apiserver) await_apiserver ;;
+        */containerd) await_containerd "${1%/*}" ;;
+    esac
 }
 
 program_names() {

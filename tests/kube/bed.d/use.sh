@@ -8,7 +8,7 @@ print_env() {
 
 node_exec() {
     local inside lines
-    lines=$(enter "${1:?NODE}")
+    lines=$(enter "${1:?NODE}") || exit 1
     mapfile -t inside <<<"$lines"
     "${inside[@]}" "${@:2}"
 }
