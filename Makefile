@@ -40,6 +40,16 @@ test: packages fmt clippy arrows scripts build ## everything that must hold: for
 	@$(STEP) "doc tests" cargo test $(Q) --workspace --doc
 	@$(STEP) "docs" env RUSTDOCFLAGS="-D warnings" cargo doc $(Q) --workspace --no-deps
 
+.PHONY: test-kube
+test-kube: packages ## Roadbed on a real Kubernetes of three nodes; with KUBECONFIG on that cluster; KEEP=1 leaves it up
+	@scripts/setup nextest
+	@$(SUDO) scripts/test-kube
+
+.PHONY: soak-kube
+soak-kube: packages ## the same for longer, and all network specs of Kubernetes' own conformance suite (docs/conformance.md)
+	@scripts/setup nextest
+	@$(SUDO) scripts/test-kube soak
+
 .PHONY: lint
 lint: packages fmt clippy ## format, clippy, and licences, bans, sources and advisories of dependencies
 	@scripts/setup deny

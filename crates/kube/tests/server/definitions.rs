@@ -9,14 +9,26 @@ use crate::bed::{fresh, kubectl};
 fn apply(object: &Value) -> Result<String, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("object.json");
-    std::fs::write(&path, object.to_string()).unwrap();
-    kubectl(&[
-        "apply",
-        "--server-side",
-        "--force-conflicts",
-        "-f",
-        path.to_str().unwrap(),
-    ])
+    std::fs::write(&path, ascii(object)).unwrap();
+    kubectl(&["apply", "-f", path.to_str().unwrap()])
+}
+
+/// JSON with all but printable ASCII escaped: kubectl reads YAML, and so does a server that is sent a server-side apply;
+/// both drop control characters.
+fn ascii(object: &Value) -> String {
+    let text = object.to_string();
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            ' '..='~' => escaped.push(c),
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    escaped.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+        }
+    }
+    escaped
 }
 
 fn delete(kind: Kind, object: &Value) {

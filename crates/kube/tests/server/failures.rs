@@ -31,7 +31,7 @@ async fn a_restart_loses_no_change() {
     let kind = block(1).kind;
     let created = a.create(block(1)).await.unwrap();
     let (listing, mut stream) = b.list_and_watch(kind, &Labels::new()).await.unwrap();
-    assert_eq!(listing.objects, [created.clone()]);
+    assert_eq!(listing.objects, std::slice::from_ref(&created));
     if drive(&["restart", "apiserver"]).is_none() {
         return;
     }
