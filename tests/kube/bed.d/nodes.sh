@@ -215,6 +215,18 @@ ptp_routes() {
     done
 }
 
+# This machine is no node, yet the API server on it answers pods: it reaches them by way of the first node, as a host behind a
+# router would.
+machine_routes() {
+    local cidr
+    for cidr in ${pods//,/ }; do
+        case $cidr in
+            *:*) ip route replace "$cidr" via fd00:10:200::11 ;;
+            *) ip route replace "$cidr" via 10.200.0.11 ;;
+        esac
+    done
+}
+
 parse_node_flags() {
     while [ $# -gt 0 ]; do
         case $1 in
@@ -245,6 +257,7 @@ nodes() {
         mount_point "$path"
     done
     bridge
+    [ "$network" = ptp ] || machine_routes
     # Nodes take in their images while the API server starts.
     for ((i = 1; i <= count; i++)); do
         make_node "$i" &
