@@ -103,6 +103,7 @@ pub fn sessions(
 ) -> (Vec<(String, BgpPeerSpec)>, Vec<String>) {
     let mut peers = Vec::new();
     let mut problems = Vec::new();
+    let mut strangers = Vec::new();
     for (node, asn) in nodes.iter().filter(|(node, _)| node.name != this) {
         if *asn != local_as {
             problems.push(format!(
@@ -128,11 +129,17 @@ pub fn sessions(
             }
         }
         if common == 0 {
-            problems.push(format!(
-                "node {} has no InternalIP of a family that this one has: the node mesh leaves it out",
-                node.name
-            ));
+            strangers.push(node.name.as_str());
         }
+    }
+    if let Some((first, others)) = strangers.split_first() {
+        let others = match others.len() {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        problems.push(format!(
+            "node {first}{others}: no InternalIP of a family that this node has; left out of the node mesh"
+        ));
     }
     (peers, problems)
 }
@@ -265,7 +272,7 @@ mod tests {
             "{problems:?}"
         );
         assert!(
-            problems[1].starts_with("node n5 has no InternalIP"),
+            problems[1].starts_with("node n5: no InternalIP"),
             "{problems:?}"
         );
     }

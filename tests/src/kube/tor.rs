@@ -44,6 +44,14 @@ impl Tor {
         ns.run(&format!(
             "ip address add fd00:10:200::{number}/64 dev eth0 nodad"
         ))?;
+        // Its link-local address counts at once, and it is a router.
+        for setting in [
+            "net.ipv6.conf.eth0.accept_dad=0",
+            "net.ipv6.conf.all.forwarding=1",
+            "net.ipv4.ip_forward=1",
+        ] {
+            ns.run(&format!("sysctl -qw {setting}"))?;
+        }
         ns.run("ip link set eth0 up")?;
         let dir = tempfile::tempdir()?;
         let (number_of_other, asn, as_of_other) = (

@@ -27,7 +27,7 @@ fn dump(cluster: &Cluster, node: &str) -> Result<BTreeMap<&'static str, Vec<Stri
         ("rules of IPv6", "ip -6 rule show"),
         ("neighbours", "ip neighbour show nud permanent"),
         ("neighbours of IPv6", "ip -6 neighbour show nud permanent"),
-        ("nft", "nft list table inet roadbed"),
+        ("nft", "nft -s list table inet roadbed"),
         ("next hops", "ip nexthop show"),
         ("attachments", "ls /run/roadbed/notes"),
     ] {
@@ -62,6 +62,23 @@ fn pods_come_and_go_and_leave_nothing() {
     let rounds = setting("KUBE_ROUNDS", 1);
     let nodes = cluster.nodes().unwrap();
     let all = || -> Result<Vec<_>> { nodes.iter().map(|n| dump(&cluster, n)).collect() };
+    // Pods of the test before are gone from the API a moment before they are gone from their node.
+    eventually(PATIENCE, "nodes have the pods of the API", || {
+        for node in &nodes {
+            let selector = format!("spec.nodeName={node}");
+            let pods = cluster.items(&["pods", "-A", "--field-selector", &selector])?;
+            let pods = pods
+                .iter()
+                .filter(|p| p["spec"]["hostNetwork"] != Value::Bool(true))
+                .count();
+            let attached = cluster.roadbedctl_on(node, "pods -o name")?.lines().count();
+            ensure!(
+                pods == attached,
+                "{node}: {pods} pods, {attached} attachments"
+            );
+        }
+        Ok(())
+    });
     let before = all().unwrap();
     let pods = Pods::start(&cluster, "churn", 0, Some("n1"));
     for round in 1..=rounds {

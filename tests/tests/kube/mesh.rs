@@ -85,7 +85,11 @@ fn the_first_peer_and_node_101_end_no_session() {
 
     // 98 further nodes make 101. They are objects alone, with addresses that nobody has.
     let nodes: Vec<Value> = (0..98)
-        .map(|i| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("simulated-{i}")}}))
+        .map(|i| {
+            let metadata =
+                json!({"name": format!("simulated-{i}"), "labels": {"simulated": "yes"}});
+            json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata})
+        })
         .collect();
     let list = json!({"apiVersion": "v1", "kind": "List", "items": nodes});
     cluster
@@ -110,10 +114,8 @@ fn the_first_peer_and_node_101_end_no_session() {
         same,
     );
 
-    let names: Vec<String> = (0..98).map(|i| format!("simulated-{i}")).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     cluster
-        .kubectl(&[&["delete", "node"], names.as_slice()].concat())
+        .kubectl(&["delete", "node", "-l", "simulated=yes", "--wait=false"])
         .unwrap();
     cluster.kubectl(&["delete", "bgppeer", "first"]).unwrap();
     eventually(PATIENCE, "the mesh is whole again", || {
