@@ -136,7 +136,7 @@ build() {
         }
         missing=$(missing_programs "$@")
         [ -n "$missing" ] || { say "all programs are in the cache" && exit; }
-        # GOGC: a fifth less time for more memory.
+        # Less garbage collection: more memory for less time.
         export GOGC=400 CGO_ENABLED=0 GOFLAGS="-mod=readonly -trimpath -buildvcs=false" GOTOOLCHAIN=${GOTOOLCHAIN:-auto}
         find_go || not_run "needs Go 1.26 or newer, to compile $(wc -l <<<"$missing") programs"
         mapfile -t modules < <(cut -d ' ' -f 2 <<<"$missing" | sort -u)

@@ -11,6 +11,8 @@ rootfs() {
     for folder in bin sbin lib lib64; do
         ln -sfn "usr/$folder" "$root/$folder"
     done
+    # The lists of packages may be missing or old.
+    apt-get -qq update >/dev/null 2>&1 || :
     : >"$debs/status"
     apt=(apt-get -qq -o "Dir::State::status=$debs/status" -o APT::Sandbox::User=root)
     (

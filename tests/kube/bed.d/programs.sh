@@ -70,5 +70,5 @@ restart() {
 }
 
 program_names() {
-    (cd "$run/programs" 2>/dev/null && find . -name '*.cmd' ! -name anchor.cmd | sed -E 's#^\./(.*)\.cmd$#\1#' | sort | tr '\n' ' ')
+    find "$run/programs" -name '*.cmd' ! -name anchor.cmd -printf '%P\n' 2>/dev/null | sed 's/\.cmd$//' | sort | tr '\n' ' ' || :
 }
