@@ -112,7 +112,7 @@ clippy:
 arrows:
 	@$(STEP) "crate arrows" scripts/arrows
 
-PYTHON := scripts/oci-image scripts/oci-image-test
+PYTHON := scripts/oci-image scripts/oci-image-test scripts/conformance
 
 .PHONY: scripts
 scripts:

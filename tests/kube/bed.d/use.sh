@@ -52,14 +52,15 @@ etcd_compact() {
 }
 
 e2e() {
-    local focus=${1:?REGEX} registry skip=()
+    local focus=${1:?REGEX} registry skip=() report=()
     load_settings
     build e2e
     for registry in promoterE2e gc buildImage; do
         echo "${registry}Registry: localhost"
     done >"$run/registries.yaml"
     [ -z "${KUBE_E2E_SKIP:-}" ] || skip=(--skip="$KUBE_E2E_SKIP")
-    KUBE_TEST_REPO_LIST=$run/registries.yaml exec "$bin/ginkgo" --procs="${KUBE_E2E_PROCS:-1}" --focus="$focus" "${skip[@]}" \
+    [ -z "${KUBE_E2E_REPORT:-}" ] || report=(--output-dir="$(dirname "$KUBE_E2E_REPORT")" --json-report="$(basename "$KUBE_E2E_REPORT")")
+    KUBE_TEST_REPO_LIST=$run/registries.yaml exec "$bin/ginkgo" --procs="${KUBE_E2E_PROCS:-1}" --focus="$focus" "${skip[@]}" "${report[@]}" \
         --no-color "$bin/e2e.test" -- --kubeconfig="$run/kubeconfig" --provider=skeleton --kubectl-path="$bin/kubectl" \
         --node-os-distro=debian "${@:2}"
 }
