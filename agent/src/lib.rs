@@ -2,7 +2,7 @@
 //! routes `bgp-core`'s and `fib`'s.
 //!
 //! ```text
-//!             store (SQLite, …)
+//!             store (Kubernetes, SQLite)
 //!               ▲   │ watches
 //!        writes │   ▼
 //!               │  sync.rs ──Arc<Resources> (watch)──┬──────────────► bgp.rs: Speaker
@@ -12,6 +12,9 @@
 //!  plugin, roadbedctl ──HTTP──► api/ ────calls───► ledger.rs           fib: kernel routes
 //!                                 └──── attach.rs: reserve, commit, release ──► kernel.rs (links, neighbours), fib
 //! ```
+//! In a Kubernetes cluster `sync.rs` follows Nodes beside the store (`cluster.rs`), `identity.rs` says who this node is and
+//! `mesh.rs` with whom it speaks.
+//!
 //! Channels are bounded. `ledger.rs` waits for nobody; everybody may wait for it. `sync.rs` waits only for the store,
 //! `blocks.rs` for store and ledger, `bgp.rs` for the speaker: no circle.
 
