@@ -204,6 +204,9 @@ fn options(
     resources: &Resources,
 ) -> Result<SpeakerOptions, String> {
     let bgp = resources.bgp.as_ref().map(|c| &c.spec);
+    if let (None, Some(problem)) = (identity.as_number, &identity.problem) {
+        return Err(problem.clone());
+    }
     let local_as = identity
         .as_number
         .or(bgp.and_then(|b| b.as_number))
@@ -235,10 +238,14 @@ pub fn mesh(
         return (Vec::new(), problems);
     }
     let bgp = resources.bgp.as_ref().map(|c| &c.spec);
+    let usual = identity
+        .file_as
+        .or(bgp.and_then(|b| b.as_number))
+        .unwrap_or(DEFAULT_CLUSTER_AS);
     let nodes: Vec<(&Node, u32)> = resources
         .nodes
         .iter()
-        .map(|n| (n, mesh::as_of(n, bgp, DEFAULT_CLUSTER_AS)))
+        .map(|n| (n, n.as_number.unwrap_or(usual)))
         .collect();
     let taken = resources
         .peers
@@ -246,7 +253,10 @@ pub fn mesh(
         .filter(|peer| selects(&peer.spec, identity))
         .filter_map(|peer| peer.spec.address)
         .collect();
-    let (peers, found) = mesh::sessions(node, identity.prefsrc(), local_as, &nodes, &taken);
+    // The others know this node by the InternalIPs of its Node, whatever addresses the file gives it.
+    let own = resources.nodes.iter().find(|n| n.name == node);
+    let own = own.map_or_else(|| identity.prefsrc(), Node::primary);
+    let (peers, found) = mesh::sessions(node, own, local_as, &nodes, &taken);
     problems.extend(found);
     problems.extend(resources.nodes.iter().filter_map(|n| n.problem.clone()));
     (peers, problems)
@@ -266,6 +276,7 @@ fn speaker_config(
     options: &SpeakerOptions,
 ) -> (SpeakerConfig, Vec<String>) {
     let (mesh, _) = mesh(node, identity, resources, options.local_as);
+    let of_mesh: BTreeSet<&str> = mesh.iter().map(|(name, _)| name.as_str()).collect();
     let mut problems = Vec::new();
     let mut peers: Vec<_> = resources
         .peers
@@ -273,9 +284,17 @@ fn speaker_config(
         .filter(|peer| selects(&peer.spec, identity))
         .map(|peer| (peer.name(), &peer.spec))
         .collect();
-    let declared: BTreeSet<&str> = peers.iter().map(|(name, _)| *name).collect();
-    let of_mesh = mesh.iter().map(|(name, spec)| (name.as_str(), spec));
-    peers.extend(of_mesh.filter(|(name, _)| !declared.contains(name)));
+    peers.retain(|(name, _)| {
+        let free = !of_mesh.contains(name);
+        if !free {
+            problems.push(format!(
+                "BGPPeer/{name}: metadata.name: is the name of a session of the node mesh; left out until it has another name"
+            ));
+        }
+        free
+    });
+    peers.extend(mesh.iter().map(|(name, spec)| (name.as_str(), spec)));
+    problems.extend(identity.problem.clone());
     for clash in clashes(&peers) {
         let (name, field, message) = (clash.peer, clash.field, clash.message);
         let then = match clash.excludes {
@@ -350,7 +369,7 @@ mod tests {
             "node": "n1", "labels": {"rack": "r1"}, "node_addresses": ["10.255.0.11"], "store": {"kind": "memory"},
         });
         let config: AgentConfig = serde_json::from_value(json).unwrap();
-        Identity::new(&config, None, &[])
+        Identity::new(&config, None, &[], &Identity::default())
     }
 
     fn peer(name: &str, spec: serde_json::Value) -> Resource<roadbed_api::BgpPeerSpec> {

@@ -30,8 +30,13 @@ const INTERVAL: Duration = Duration::from_secs(5);
 pub struct Manners {
     /// The store is read this often without any other cause; changes of own blocks come by themselves.
     pub look: Duration,
-    /// As `look`, while something is missing: a full pool may have room again.
+    /// As `look`, while something is missing: a full pool may have room again. No list of all blocks comes sooner after
+    /// one that found no room.
     pub look_for_room: Duration,
+    /// Pause after a failed read or write.
+    pub retry: Duration,
+    /// Every change of anything is a reason to read own blocks, not only a change of them.
+    pub reads_on_any_change: bool,
     /// Every node writes conditions of pools. All come to the same answer, but a cluster has many nodes.
     pub writes_conditions: bool,
 }
@@ -40,13 +45,17 @@ impl Manners {
     /// Of a file on this machine.
     pub const FILE: Manners = Manners {
         look: INTERVAL,
-        look_for_room: INTERVAL,
+        look_for_room: Duration::ZERO,
+        retry: INTERVAL,
+        reads_on_any_change: true,
         writes_conditions: true,
     };
     /// Of a server that all nodes of a cluster ask.
     pub const SERVER: Manners = Manners {
         look: Duration::from_secs(600),
         look_for_room: Duration::from_secs(30),
+        retry: Duration::from_secs(15),
+        reads_on_any_change: false,
         writes_conditions: false,
     };
 }
@@ -134,6 +143,8 @@ struct Task {
     wanted: Arc<Notify>,
     /// Own blocks as last read or written.
     own: Vec<Resource<IpBlockSpec>>,
+    /// When all blocks were last read without finding room.
+    no_room: Option<Instant>,
     /// When the counts of a block were last written, by its name.
     counted: BTreeMap<String, Instant>,
 }
@@ -159,6 +170,7 @@ pub fn start(
         view,
         wanted: wanted.clone(),
         own: Vec::new(),
+        no_room: None,
         counted: BTreeMap::new(),
     };
     tokio::spawn(task.run());
@@ -175,16 +187,23 @@ impl Task {
         let mut store_due = true;
         let mut next_look = Instant::now();
         let mut last_read = Instant::now();
+        let mut last_seen = Vec::new();
         loop {
             let now = {
                 let now = known.borrow_and_update();
-                store_due |= now.has_changed();
+                store_due |= now.has_changed() && self.manners.reads_on_any_change;
                 now.clone()
             };
+            if let Some(resources) = &now.resources {
+                let specs = |b: &Resource<IpBlockSpec>| (b.name().to_owned(), b.spec.clone());
+                let seen: Vec<_> = resources.blocks.iter().map(specs).collect();
+                store_due |= seen != last_seen;
+                last_seen = seen;
+            }
             self.identity = now.identity;
             let look = match self.view.borrow().problems.is_empty() {
                 true => self.manners.look,
-                false => self.manners.look_for_room,
+                false => self.manners.look_for_room.max(INTERVAL),
             };
             store_due |= last_read.elapsed() >= look;
             if store_due {
@@ -204,6 +223,11 @@ impl Task {
                     store_due = done.is_err();
                     if let Err(error) = done {
                         tracing::warn!(%error, "blocks not brought up to date, trying again");
+                        // What was confirmed stays ours, whatever else cannot be done.
+                        self.merge_unreachable(&resources);
+                        let problems = self.view.borrow().problems.clone();
+                        self.publish(&resources, problems);
+                        next_look = Instant::now() + self.manners.retry;
                     }
                 }
             }
@@ -212,7 +236,9 @@ impl Task {
                     if changed.is_err() {
                         return;
                     }
-                    store_due = true;
+                    store_due |= self.manners.reads_on_any_change;
+                    // A pool may be new.
+                    self.no_room = None;
                 }
                 () = self.wanted.notified() => {}
                 () = tokio::time::sleep_until(next_look) => {}
@@ -239,8 +265,14 @@ impl Task {
         for _ in 0..MAX_ROUNDS {
             let mut plan = self.plan(&pools, None).await;
             if plan.actions.contains(&Action::NeedListing) {
-                let all = self.list(false).await?;
-                plan = self.plan(&pools, Some(&all)).await;
+                let waits = |at: Instant| at.elapsed() < self.manners.look_for_room;
+                if self.no_room.is_some_and(waits) {
+                    plan.problems = self.view.borrow().problems.clone();
+                } else {
+                    let all = self.list(false).await?;
+                    plan = self.plan(&pools, Some(&all)).await;
+                    self.no_room = (!plan.problems.is_empty()).then(Instant::now);
+                }
             }
             problems.clone_from(&plan.problems);
             plan.actions.retain(|action| *action != Action::NeedListing);
@@ -366,6 +398,7 @@ impl Task {
         self.counted.retain(|_, at| now < *at + COUNTS_EVERY);
         let cidrs = self.own.iter().map(|b| b.spec.cidr).collect();
         let usage = self.ledger.usage(cidrs).await;
+        let mut counted = Vec::new();
         for block in &self.own {
             let (Some(usage), Some(uid)) = (usage.get(&block.spec.cidr), &block.metadata.uid)
             else {
@@ -384,10 +417,17 @@ impl Task {
             };
             let name = block.name();
             let written = self.store.update_status(Kind::IPBlock, name, uid, status);
-            if let Err(error) = written.await {
-                tracing::debug!(%error, block = name, "counts of a block not written");
+            match written.await {
+                Ok(updated) => counted.push(updated),
+                Err(error) => {
+                    tracing::debug!(%error, block = name, "counts of a block not written");
+                }
             }
             self.counted.insert(name.to_owned(), now);
+        }
+        // The write gave each a new revision.
+        for updated in counted {
+            self.remember(updated);
         }
     }
 

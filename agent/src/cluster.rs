@@ -1,4 +1,4 @@
-//! What a Kubernetes cluster adds to a store: the Nodes, which this agent follows as few of as it can, and the one
+//! A Kubernetes cluster beside its store: the Nodes, which this agent follows as few of as it can, and the one
 //! decision about the node mesh, which whoever comes first writes.
 
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roadbed_api::kinds::{BgpConfigSpec, BgpConfigStatus, MeshDecision};
-use roadbed_api::{Kind, Metadata, Resource};
+use roadbed_api::{Kind, Metadata, Object, Resource};
 use roadbed_kube::{Node, NodeChange, NodeStream, Nodes, Scope};
 use roadbed_store::{Store, StoreError};
 use tokio::sync::watch;
@@ -15,8 +15,9 @@ use crate::sync::Known;
 
 /// Nodes write one after the other, as far as chance does it: the first write makes the others needless.
 const SPREAD: Duration = Duration::from_secs(1);
-/// Pause after a write that failed.
+/// Pauses after writes that failed: the first, and the longest.
 const RETRY: Duration = Duration::from_secs(5);
+const RETRY_MOST: Duration = Duration::from_secs(160);
 
 /// The Nodes that are followed, and their changes.
 pub(crate) struct Followed {
@@ -78,18 +79,21 @@ impl Followed {
 
 /// Writes the decision about the node mesh whenever one is due; runs until the process ends.
 pub async fn decide(node: String, store: Arc<dyn Store>, mut known: watch::Receiver<Known>) {
+    let mut pause = RETRY;
     loop {
         if due(&known).is_some() {
             tokio::time::sleep(spread(&node)).await;
-            if let Some((decision, uid)) = due(&known) {
-                match write(&*store, decision, uid).await {
+            if let Some((decision, settings)) = due(&known) {
+                match write(&*store, decision, settings).await {
                     Ok(()) => {
+                        pause = RETRY;
                         tracing::info!(?decision, "node mesh decided for the cluster");
                     }
                     Err(StoreError::AlreadyExists { .. } | StoreError::Conflict { .. }) => {}
                     Err(error) => {
                         tracing::warn!(%error, "node mesh: the decision cannot be written, trying again");
-                        tokio::time::sleep(RETRY).await;
+                        tokio::time::sleep(pause).await;
+                        pause = RETRY_MOST.min(pause * 2);
                         continue;
                     }
                 }
@@ -101,39 +105,45 @@ pub async fn decide(node: String, store: Arc<dyn Store>, mut known: watch::Recei
     }
 }
 
-/// The decision that is due, and the uid of the object that holds it, if it exists.
-fn due(known: &watch::Receiver<Known>) -> Option<(MeshDecision, Option<String>)> {
+/// The decision that is due, and the object that holds it, if it exists.
+fn due(known: &watch::Receiver<Known>) -> Option<(MeshDecision, Option<Object>)> {
     let known = known.borrow();
     let resources = known.resources.as_ref().filter(|_| known.store.reachable)?;
     let decision = resources.cluster().decision()?;
-    let uid = resources.bgp.as_ref().and_then(|b| b.metadata.uid.clone());
-    Some((decision, uid))
+    // Settings that cannot be used are somebody's to mend first.
+    let refused = |object: &Object| object.kind == Kind::BGPConfig;
+    if resources
+        .refused
+        .iter()
+        .any(|r| r.object.as_ref().is_some_and(refused))
+    {
+        return None;
+    }
+    Some((decision, resources.bgp.as_ref().map(Resource::to_object)))
 }
 
 async fn write(
     store: &dyn Store,
     decision: MeshDecision,
-    uid: Option<String>,
+    settings: Option<Object>,
 ) -> Result<(), StoreError> {
-    const NAME: &str = "default";
-    let uid = match uid {
-        Some(uid) => uid,
+    let settings = match settings {
+        Some(settings) => settings,
         None => {
-            let settings = Resource::new(Metadata::named(NAME), BgpConfigSpec::default());
-            let created = store.create(settings.to_object()).await?;
-            created.metadata.uid.unwrap_or_default()
+            let settings = Resource::new(Metadata::named("default"), BgpConfigSpec::default());
+            store.create(settings.to_object()).await?
         }
     };
     let status = BgpConfigStatus {
         node_mesh: Some(decision),
     };
     let status = serde_json::to_value(status).unwrap_or_default();
-    let written = store.update_status(Kind::BGPConfig, NAME, &uid, status);
-    written.await.map(drop)
+    // Only over what it was decided from: somebody may have said Disabled meanwhile.
+    store.update_status_of(&settings, status).await.map(drop)
 }
 
 /// A pause that differs between nodes.
-fn spread(node: &str) -> Duration {
+pub(crate) fn spread(node: &str) -> Duration {
     let sum = node
         .bytes()
         .fold(0_u32, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()));

@@ -39,8 +39,8 @@ const MTU_MIN: u32 = 1280;
 pub struct AgentConfig {
     /// The node's name; a DNS subdomain.
     pub node: String,
-    /// The node's labels, which pools and peers select by; `kubernetes.io/hostname` is added. Those of a Node in a
-    /// Kubernetes cluster come before.
+    /// The node's labels, which pools and peers select by; `kubernetes.io/hostname` is added. In a Kubernetes cluster
+    /// they are added to those of the Node, and count before them.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// The node's AS; absent: that of its Node, else of the `BGPConfig`.
@@ -152,10 +152,9 @@ impl AgentConfig {
             path: name.clone(),
             source: Box::new(source),
         })?;
-        if let StoreConfig::Kubernetes(kubernetes) = &mut config.store
-            && let Some(url) = config.api_server.take()
-        {
-            kubernetes.api_server = Some(url);
+        if let StoreConfig::Kubernetes(kubernetes) = &mut config.store {
+            let url = config.api_server.take();
+            kubernetes.api_server = kubernetes.api_server.take().or(url);
         }
         let problems = config.problems();
         if !problems.is_empty() {
@@ -189,6 +188,12 @@ impl AgentConfig {
             );
         }
         self.cni.validate(&mut problems);
+        if self.api_server.is_some() {
+            problems.add(
+                "api_server",
+                "is of a cluster: set store.kind = \"kubernetes\", or leave ROADBED_API_SERVER away",
+            );
+        }
         for (field, path) in [("run_dir", &self.run_dir), ("state_dir", &self.state_dir)] {
             if !path.is_absolute() {
                 problems.add(field, format!("{} is not an absolute path", path.display()));

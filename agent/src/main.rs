@@ -21,7 +21,7 @@ use roadbed_agent::{
     antispoof, bgp, blocks, cluster, host_ends, kernel, ledger, ready, sync, unwire,
 };
 use roadbed_api::agent::{CONVERGED, LIVEZ, READYZ};
-use roadbed_api::names::SOCKET_NAME;
+use roadbed_api::names::{DEFAULT_RUN_DIR, SOCKET_NAME};
 use roadbed_bgpd::program;
 use roadbed_bgpd::run_dir::{Daemon, RunDir};
 use roadbed_client::AgentClient;
@@ -111,6 +111,10 @@ fn start(args: Args) -> Result<()> {
         run_dir: args.run_dir,
         state_dir: args.state_dir,
     };
+    // A file that somebody is changing must not make a running agent look dead.
+    if let Some(Command::Probe { what }) = args.command {
+        return probe(overrides.run_dir, what);
+    }
     let config = AgentConfig::load(&args.config, std::env::vars(), &overrides)?;
     if args.check {
         println!("{}: ok, node {}", args.config.display(), config.node);
@@ -119,7 +123,7 @@ fn start(args: Args) -> Result<()> {
     match args.command {
         Some(Command::InstallCni { from }) => return install_cni(&config, from),
         Some(Command::UninstallCni) => return uninstall_cni(&config),
-        Some(Command::Probe { what }) => return probe(&config, what),
+        Some(Command::Probe { .. }) => {}
         None => {}
     }
     program::init_log();
@@ -155,13 +159,18 @@ fn uninstall_cni(config: &AgentConfig) -> Result<()> {
 /// How long an answer to a probe may take; the kubelet is given a little more.
 const PROBE: Duration = Duration::from_secs(4);
 
-fn probe(config: &AgentConfig, what: ProbeKind) -> Result<()> {
+/// Reads no settings but the run directory: of the flag, of `ROADBED_RUN_DIR`, or the usual one.
+fn probe(run_dir: Option<PathBuf>, what: ProbeKind) -> Result<()> {
+    let of_environment = || std::env::var_os("ROADBED_RUN_DIR").map(PathBuf::from);
+    let run_dir = run_dir
+        .or_else(of_environment)
+        .unwrap_or_else(|| DEFAULT_RUN_DIR.into());
     let path = match what {
         ProbeKind::Live => LIVEZ,
         ProbeKind::Ready => READYZ,
         ProbeKind::Converged => CONVERGED,
     };
-    let agent = AgentClient::new(config.run_dir.join(SOCKET_NAME)).with_timeout(PROBE);
+    let agent = AgentClient::new(run_dir.join(SOCKET_NAME)).with_timeout(PROBE);
     let probe = agent.probe(path)?;
     if !probe.ok {
         bail!("waiting for {}", probe.waiting_for.join(", "));

@@ -20,6 +20,8 @@ pub const MESH_MAX: usize = 100;
 pub struct Cluster<'a> {
     /// Settings and what was decided.
     pub config: Option<(&'a BgpConfigSpec, &'a BgpConfigStatus)>,
+    /// The decision that this agent last saw: an object that is deleted and made again lacks it.
+    pub previous: Option<MeshDecision>,
     /// Whether there is any `BGPPeer`.
     pub peers: bool,
     /// How many nodes there are.
@@ -32,8 +34,14 @@ impl Cluster<'_> {
             .map_or(NodeMesh::Auto, |(spec, _)| spec.node_mesh)
     }
 
-    fn decided(&self) -> Option<MeshDecision> {
+    /// The decision as it is stored.
+    fn stored(&self) -> Option<MeshDecision> {
         self.config.and_then(|(_, status)| status.node_mesh)
+    }
+
+    /// The decision that counts.
+    pub fn decided(&self) -> Option<MeshDecision> {
+        self.stored().or(self.previous)
     }
 
     /// Whether nodes speak with each other now.
@@ -47,17 +55,18 @@ impl Cluster<'_> {
 
     /// What is to be written as the decision; `None` when it stands.
     pub fn decision(&self) -> Option<MeshDecision> {
-        let decided = self.decided();
         let decision = match self.wanted() {
             NodeMesh::Enabled => MeshDecision::Enabled,
             NodeMesh::Disabled => MeshDecision::Disabled,
-            NodeMesh::Auto if decided == Some(MeshDecision::Enabled) => return None,
+            NodeMesh::Auto if self.decided() == Some(MeshDecision::Enabled) => {
+                MeshDecision::Enabled
+            }
             NodeMesh::Auto if self.peers || self.nodes == 0 || self.nodes > MESH_MAX => {
                 return None;
             }
             NodeMesh::Auto => MeshDecision::Enabled,
         };
-        (decided != Some(decision)).then_some(decision)
+        (self.stored() != Some(decision)).then_some(decision)
     }
 
     /// Whether the agent must know all nodes, rather than its own.
@@ -83,13 +92,6 @@ impl Cluster<'_> {
     }
 }
 
-/// The AS of a node, as all nodes see it.
-pub fn as_of(node: &Node, config: Option<&BgpConfigSpec>, default: u32) -> u32 {
-    node.as_number
-        .or(config.and_then(|c| c.as_number))
-        .unwrap_or(default)
-}
-
 /// Sessions with all other nodes, one for each family that both have an address of, and nodes that are left out, with
 /// the reason.
 ///
@@ -104,6 +106,8 @@ pub fn sessions(
     let mut peers = Vec::new();
     let mut problems = Vec::new();
     let mut strangers = Vec::new();
+    // This node's own, too: a Node that somebody left behind may have it.
+    let mut seen: BTreeSet<IpAddr> = own.into_iter().flatten().collect();
     for (node, asn) in nodes.iter().filter(|(node, _)| node.name != this) {
         if *asn != local_as {
             problems.push(format!(
@@ -117,6 +121,13 @@ pub fn sessions(
         let mut common = 0;
         for (source, address) in both.filter_map(|(own, other)| Some((own?, other?))) {
             common += 1;
+            if !seen.insert(address) {
+                problems.push(format!(
+                    "node {}: {address} is the InternalIP of another node, too; left out of the node mesh",
+                    node.name
+                ));
+                continue;
+            }
             if taken.contains(&address) {
                 continue;
             }
@@ -185,6 +196,7 @@ mod tests {
         let (spec, status) = config(mesh, decided);
         let cluster = Cluster {
             config: Some((&spec, &status)),
+            previous: None,
             peers,
             nodes,
         };
@@ -211,11 +223,23 @@ mod tests {
         check(on, None, (true, 500), (true, Some(Enabled)));
         let unset = Cluster {
             config: None,
+            previous: None,
             peers: false,
             nodes: 3,
         };
         assert_eq!(unset.decision(), Some(Enabled));
         assert!(unset.needs_all_nodes());
+        // Deleted, or made again, beside a peer: the decision stands and is written again.
+        let (spec, status) = config(auto, None);
+        for config in [None, Some((&spec, &status))] {
+            let again = Cluster {
+                config,
+                previous: Some(Enabled),
+                peers: true,
+                nodes: 101,
+            };
+            assert_eq!((again.in_force(), again.decision()), (true, Some(Enabled)));
+        }
     }
 
     #[test]
@@ -223,12 +247,13 @@ mod tests {
         let problem = |mesh, decided, peers, nodes| {
             let (spec, status) = config(mesh, decided);
             let config = Some((&spec, &status));
-            Cluster {
+            let cluster = Cluster {
                 config,
+                previous: None,
                 peers,
                 nodes,
-            }
-            .problem()
+            };
+            cluster.problem()
         };
         assert_eq!(problem(NodeMesh::Auto, None, false, 100), None);
         let refused = problem(NodeMesh::Auto, None, false, 101).unwrap();

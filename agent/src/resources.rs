@@ -1,7 +1,7 @@
 //! The resources that a node works with, typed; what is wrong in them is named and left out.
 
 use ipnet::IpNet;
-use roadbed_api::kinds::{BgpConfigSpec, BgpPeerSpec, IpBlockSpec, IpPoolSpec};
+use roadbed_api::kinds::{BgpConfigSpec, BgpPeerSpec, IpBlockSpec, IpPoolSpec, MeshDecision};
 use roadbed_api::{Kind, Object, Resource, Spec};
 use roadbed_bgpd::{PolicySet, compile_policies};
 use roadbed_kube::Node;
@@ -25,6 +25,10 @@ pub struct Resources {
     pub blocks: Vec<Resource<IpBlockSpec>>,
     /// Nodes of the cluster that this agent follows: its own, or all.
     pub nodes: Vec<Node>,
+    /// Whether there is any `BGPPeer`, usable or not.
+    pub has_peers: bool,
+    /// The decision about the node mesh that this agent last saw.
+    pub mesh: Option<MeshDecision>,
     /// What is wrong with any object.
     pub refused: Vec<Refused>,
 }
@@ -55,6 +59,8 @@ pub struct Objects {
     pub blocks: Vec<Object>,
     /// Nodes.
     pub nodes: Vec<Node>,
+    /// The decision about the node mesh that this agent last saw.
+    pub mesh: Option<MeshDecision>,
 }
 
 /// What a snapshot has of one object.
@@ -90,6 +96,8 @@ impl Resources {
             bgp: bgp.pop(),
             blocks: typed(&objects.blocks, &mut refused),
             nodes: objects.nodes.clone(),
+            has_peers: !objects.peers.is_empty(),
+            mesh: objects.mesh,
             refused,
         }
     }
@@ -104,7 +112,8 @@ impl Resources {
     pub fn cluster(&self) -> Cluster<'_> {
         Cluster {
             config: self.bgp.as_ref().map(|b| (&b.spec, &b.status)),
-            peers: !self.peers.is_empty(),
+            previous: self.mesh,
+            peers: self.has_peers,
             nodes: self.nodes.len(),
         }
     }

@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use roadbed_api::kinds::MeshDecision;
 use roadbed_api::{Kind, Object};
 use roadbed_kube::Node;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,8 @@ struct Document {
     blocks: Vec<Kept>,
     #[serde(default)]
     nodes: Vec<Node>,
+    #[serde(default)]
+    mesh: Option<MeshDecision>,
 }
 
 /// Where snapshots of one node are.
@@ -94,6 +97,7 @@ impl Snapshots {
                 Vec::new()
             },
             nodes: document.nodes,
+            mesh: document.mesh,
         }))
     }
 
@@ -119,6 +123,7 @@ impl Snapshots {
             bgp: kept(&objects.bgp),
             blocks: kept(&objects.blocks),
             nodes: objects.nodes.clone(),
+            mesh: objects.mesh,
         };
         // It holds peers' passwords.
         write_atomically(&self.path, 0o600, &serde_json::to_vec(&document)?)

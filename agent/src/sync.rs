@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use roadbed_api::agent::StoreReport;
+use roadbed_api::kinds::MeshDecision;
 use roadbed_api::names::NODE_LABEL;
 use roadbed_api::{Kind, Object};
 use roadbed_kube::{Events, Nodes, Scope};
 use roadbed_store::{Labels, Store, WatchEvent, WatchStream};
 use tokio::sync::watch;
 
-use crate::cluster::Followed;
+use crate::cluster::{self, Followed};
 use crate::config::AgentConfig;
 use crate::identity::Identity;
 use crate::resources::{Objects, Refused, Resources};
@@ -35,6 +36,9 @@ const SERVER: Patience = Patience {
     first: Duration::from_millis(500),
     most: Duration::from_secs(4),
 };
+
+/// Watches that lived this long show that the store is well.
+const STEADY: Duration = Duration::from_secs(30);
 
 /// How long the first list may take before the snapshot counts.
 const FIRST_LIST: Duration = Duration::from_secs(3);
@@ -62,6 +66,12 @@ struct Sync {
     known: watch::Sender<Known>,
     /// Findings that were told, so that each is told once.
     told: BTreeSet<String>,
+    /// The last settings that could be used: they stay in force while those of the store cannot be.
+    settings: Option<Object>,
+    /// The decision about the node mesh that was last seen.
+    mesh: Option<MeshDecision>,
+    /// The state that is known is in the snapshot.
+    saved: bool,
 }
 
 /// What a Kubernetes cluster has beside the store.
@@ -82,7 +92,7 @@ pub fn start(
 ) -> watch::Receiver<Known> {
     let (known, receiver) = watch::channel(Known {
         resources: None,
-        identity: Arc::new(Identity::new(config, None, &[])),
+        identity: Arc::new(Identity::new(config, None, &[], &Identity::default())),
         store: StoreReport {
             home: store.home(),
             ..StoreReport::default()
@@ -95,6 +105,9 @@ pub fn start(
         snapshots,
         known,
         told: BTreeSet::new(),
+        settings: None,
+        mesh: None,
+        saved: false,
     };
     tokio::spawn(sync.run());
     receiver
@@ -119,8 +132,12 @@ impl Sync {
             };
             let ended = match connected {
                 Ok(state) => {
-                    pause = patience.first;
-                    self.follow(state).await
+                    let begin = tokio::time::Instant::now();
+                    let ended = self.follow(state).await;
+                    if begin.elapsed() > STEADY {
+                        pause = patience.first;
+                    }
+                    ended
                 }
                 Err(error) => error,
             };
@@ -128,7 +145,12 @@ impl Sync {
             if std::mem::take(&mut first) {
                 self.use_snapshot();
             }
-            tokio::time::sleep(pause).await;
+            // Agents that lost one server do not come back to it together.
+            let spread = match self.cluster {
+                Some(_) => pause.mul_f64(cluster::spread(&self.config.node).as_secs_f64()),
+                None => Duration::ZERO,
+            };
+            tokio::time::sleep(pause + spread).await;
             pause = patience.most.min(pause * 2);
         }
     }
@@ -159,15 +181,16 @@ impl Sync {
         let mut state = State { kinds, nodes: None };
         if let Some(cluster) = &self.cluster {
             // All of them, until it is known whether there is a mesh.
-            let scope = self.scope(&Resources::from_objects(&state.objects()));
+            let scope = self.scope(&mut state.objects());
             state.nodes = Some(Followed::new(cluster.nodes.clone(), scope).await?);
         }
         Ok(state)
     }
 
     /// The Nodes that this agent must know.
-    fn scope(&self, resources: &Resources) -> Scope {
-        match resources.cluster().needs_all_nodes() {
+    fn scope(&self, objects: &mut Objects) -> Scope {
+        objects.mesh = self.mesh;
+        match Resources::from_objects(objects).cluster().needs_all_nodes() {
             true => Scope::All,
             false => Scope::One(self.config.node.clone()),
         }
@@ -177,7 +200,7 @@ impl Sync {
     async fn follow(&mut self, mut state: State) -> String {
         loop {
             if state.nodes.is_some() {
-                let scope = self.scope(&Resources::from_objects(&state.objects()));
+                let scope = self.scope(&mut state.objects());
                 if let Some(nodes) = &mut state.nodes
                     && let Err(error) = nodes.rescope(scope).await
                 {
@@ -230,16 +253,18 @@ impl Sync {
         }
     }
 
-    fn publish(&mut self, objects: Objects) {
-        let resources = Arc::new(Resources::from_objects(&objects));
+    fn publish(&mut self, mut objects: Objects) {
+        let resources = Arc::new(self.typed(&mut objects));
         let identity = self.identity(&resources);
-        if self.same_as_known(&resources, &identity) {
+        if self.saved && self.same_as_known(&resources, &identity) {
             return;
         }
         self.tell(&resources);
-        if let Err(error) = self.snapshots.save(&objects) {
+        let saved = self.snapshots.save(&objects);
+        if let Err(error) = &saved {
             tracing::warn!(%error, "snapshot not written: after a crash with the store away, this state is lost");
         }
+        self.saved = saved.is_ok();
         self.known.send_modify(|known| {
             if !known.store.reachable {
                 tracing::info!(store = %known.store.home, "store reachable");
@@ -250,6 +275,26 @@ impl Sync {
             known.resources = Some(resources);
             known.identity = identity;
         });
+    }
+
+    /// The resources, with the settings that count: the last usable ones while those of the store are refused.
+    fn typed(&mut self, objects: &mut Objects) -> Resources {
+        objects.mesh = self.mesh;
+        let mut resources = Resources::from_objects(objects);
+        if resources.bgp.is_some() {
+            self.settings = objects.bgp.last().cloned();
+        } else if let (false, Some(last)) = (objects.bgp.is_empty(), &self.settings) {
+            let refused = std::mem::take(&mut resources.refused);
+            objects.bgp = vec![last.clone()];
+            resources = Resources::from_objects(objects);
+            resources.refused = refused;
+        }
+        if let Some(decided) = resources.cluster().decided() {
+            self.mesh = Some(decided);
+            objects.mesh = self.mesh;
+            resources.mesh = self.mesh;
+        }
+        resources
     }
 
     /// Nodes change without a change for us: images, conditions, heartbeats.
@@ -271,14 +316,15 @@ impl Sync {
             }
         }
         let prefixes = resources.node_prefixes();
-        Arc::new(Identity::new(&self.config, node, &prefixes))
+        let before = self.known.borrow().identity.clone();
+        Arc::new(Identity::new(&self.config, node, &prefixes, &before))
     }
 
     /// Tells of what was left out, each finding once.
     fn tell(&mut self, resources: &Resources) {
-        let now: BTreeSet<String> = resources.problems().map(str::to_owned).collect();
+        let now: BTreeSet<String> = resources.refused.iter().map(|r| r.note.clone()).collect();
         for problem in now.difference(&self.told) {
-            tracing::warn!(%problem, "resource left out");
+            tracing::warn!(%problem, "resource cannot be used");
         }
         if let Some(cluster) = &self.cluster {
             let new = |r: &&Refused| !self.told.contains(&r.note);
@@ -303,19 +349,20 @@ impl Sync {
         });
     }
 
-    fn use_snapshot(&self) {
+    fn use_snapshot(&mut self) {
         if self.known.borrow().resources.is_some() {
             return;
         }
         match self.snapshots.load() {
-            Ok(Some(objects)) => {
+            Ok(Some(mut objects)) => {
                 tracing::info!(
                     pools = objects.pools.len(),
                     peers = objects.peers.len(),
                     blocks = objects.blocks.len(),
                     "starting from the last snapshot"
                 );
-                let resources = Arc::new(Resources::from_objects(&objects));
+                self.mesh = objects.mesh;
+                let resources = Arc::new(self.typed(&mut objects));
                 let identity = self.identity(&resources);
                 self.known.send_modify(|known| {
                     known.resources = Some(resources);
@@ -357,6 +404,7 @@ impl State {
             bgp: all(3),
             blocks: all(4),
             nodes: self.nodes.as_ref().map(Followed::all).unwrap_or_default(),
+            mesh: None,
         }
     }
 }

@@ -16,7 +16,7 @@ use roadbed_api::agent::{
 use roadbed_api::names::{ROUTER_SOCKET_NAME, SOCKET_NAME};
 use roadbed_client::AgentClient;
 use roadbed_kube::{Access, KubeStore};
-use roadbed_store::StoreConfig;
+use roadbed_store::{StoreConfig, StoreError};
 use serde::Serialize;
 use serde_json::json;
 
@@ -485,20 +485,21 @@ fn check_with_server(global: &Global, found: &[Found]) -> Result<(), CtlError> {
     let Ok(StoreConfig::Kubernetes(cluster)) = store::config(global) else {
         return Ok(());
     };
-    let access = match wait(async { Ok(Access::new(&cluster).await) })? {
-        Ok(access) => access,
-        Err(_) if global.store.is_none() => return Ok(()),
-        Err(error) => return Err(CtlError::Usage(error.to_string())),
-    };
+    let named = global.store.is_some();
     wait(async {
-        let server = KubeStore::new(access);
+        let server = match Access::new(&cluster).await {
+            Ok(access) => KubeStore::new(access),
+            Err(_) if !named => return Ok(()),
+            Err(error) => return Err(CtlError::Usage(error.to_string())),
+        };
         let mut refused = Vec::new();
         for Found { object, origin } in found {
             match server.dry_run(object).await {
                 Ok(()) => {}
-                Err(error) if error.is_away() && global.store.is_none() => return Ok(()),
-                Err(error) if error.is_away() => return Err(error.into()),
-                Err(error) => refused.push(format!("{origin}: {error}")),
+                Err(error @ StoreError::Invalid(_)) => refused.push(format!("{origin}: {error}")),
+                // A server that is only there by chance may be away, or refuse us.
+                Err(_) if !named => return Ok(()),
+                Err(error) => return Err(error.into()),
             }
         }
         match refused.is_empty() {

@@ -63,6 +63,11 @@ pub enum AccessError {
         /// What is wrong.
         reason: String,
     },
+    /// The kubeconfig wants a proxy, which this client does not speak with.
+    #[error(
+        "proxy-url of the kubeconfig: connections through a proxy are not supported; reach {0} directly"
+    )]
+    Proxy(String),
     /// Certificates, keys or credential plugins cannot be used.
     #[error("the credentials for {server} cannot be used: {reason}")]
     Credentials {
@@ -84,8 +89,11 @@ impl Access {
         if let Some(url) = &config.api_server {
             client.cluster_url = api_server(url)?;
         }
+        if client.proxy_url.is_some() {
+            return Err(AccessError::Proxy(client.cluster_url.to_string()));
+        }
         client.connect_timeout = Some(CONNECT);
-        // A server that says "too many requests" is asked again by whoever asked, with his own patience.
+        // A server that says "too many requests" is asked again by whoever asked, with a patience of its own.
         client.default_retry = false;
         let server = client.cluster_url.to_string();
         let server = server.trim_end_matches('/').to_owned();

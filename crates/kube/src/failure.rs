@@ -42,6 +42,8 @@ struct Said(String);
 pub(crate) enum Failure {
     /// The server answered, and this is not what was asked for.
     Status(Box<Status>),
+    /// A list that was to come as a stream did not say where it ends.
+    Unmarked,
     /// There is no usable answer.
     Away(Box<dyn Error + Send + Sync>),
 }
@@ -59,6 +61,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Status(status) => f.write_str(&said(status)),
+            Self::Unmarked => f.write_str("the end of a streamed list did not come"),
             Self::Away(error) => write!(f, "{error}"),
         }
     }
@@ -80,6 +83,11 @@ impl Failure {
         matches!(self, Self::Status(status) if is_expired(status))
     }
 
+    /// A server that does not know the parameter leaves the mark away.
+    pub(crate) fn is_unmarked(&self) -> bool {
+        matches!(self, Self::Unmarked)
+    }
+
     /// The server does not take what it was asked; another way of asking may do.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Status(status) if matches!(status.code, 400 | 422))
@@ -98,6 +106,7 @@ impl Failure {
         };
         let status = match self {
             Self::Away(source) => return away(source),
+            Self::Unmarked => return away(Said(self.to_string()).into()),
             Self::Status(status) => status,
         };
         let named = |name: Option<&str>| name.unwrap_or_default().to_owned();

@@ -31,8 +31,10 @@ const PAUSE: Duration = Duration::from_secs(15);
 /// Bounds of the length of one watch request, seconds; the server ends it then, and the next may reach another server.
 const LENGTH: std::ops::Range<u32> = 240..480;
 /// Attempts in a row that may fail, and the pause after the first; each further one is twice as long.
-const ATTEMPTS: u32 = 5;
+const ATTEMPTS: u32 = 7;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// A connection that the server ends before this time, and without a word, counts as broken.
+const SHORT: Duration = Duration::from_secs(5);
 /// The mark on the bookmark after which a stream has told all that there is (KEP-3157).
 const INITIAL_END: &str = "k8s.io/initial-events-end";
 
@@ -139,7 +141,7 @@ impl Source {
                     let changes = self.follow(what, listed.version.clone(), Some(events));
                     return Ok((listed, changes));
                 }
-                Err(failure) if failure.is_refusal() => {
+                Err(failure) if failure.is_refusal() || failure.is_unmarked() => {
                     tracing::debug!(%failure, "the API server does not stream lists; lists come in pages");
                     self.pages_only.store(true, Ordering::Relaxed);
                 }
@@ -157,7 +159,7 @@ impl Source {
         let mut objects: BTreeMap<String, T> = BTreeMap::new();
         loop {
             let Ok(event) = tokio::time::timeout(PAUSE, events.next()).await else {
-                return Err(away("the list paused for too long"));
+                return Err(Failure::Unmarked);
             };
             match event {
                 Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
@@ -177,7 +179,7 @@ impl Source {
                 }
                 Some(Ok(WatchEvent::Error(status))) => return Err(Failure::Status(status)),
                 Some(Err(error)) => return Err(error.into()),
-                None => return Err(away("the list ended half way")),
+                None => return Err(Failure::Unmarked),
             }
         }
     }
@@ -248,6 +250,7 @@ impl<T: Wire> Watch<T> {
         let mut failures = 0;
         loop {
             let before = self.version.clone();
+            let opened = tokio::time::Instant::now();
             let end = match events.take() {
                 Some(events) => self.read(events).await,
                 None => match self.source.open(&self.what, &self.version, false).await {
@@ -259,6 +262,12 @@ impl<T: Wire> Watch<T> {
             if self.version != before {
                 failures = 0;
             }
+            let end = match end {
+                End::Closed if self.version == before && opened.elapsed() < SHORT => {
+                    End::Broken(away("the server ends each watch at once"))
+                }
+                end => end,
+            };
             let ended = match end {
                 End::Unread => return,
                 End::Closed => {

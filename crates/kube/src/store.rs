@@ -74,6 +74,29 @@ impl KubeStore {
         }
     }
 
+    /// Writes a status; with a version, only over that one.
+    async fn patch_status(
+        &self,
+        kind: Kind,
+        name: &str,
+        uid: &str,
+        version: Option<&str>,
+        status: Value,
+    ) -> Result<Object, StoreError> {
+        kind.check_status(name, &status)?;
+        let mut operations = vec![json!({"op": "test", "path": "/metadata/uid", "value": uid})];
+        if let Some(version) = version {
+            let path = "/metadata/resourceVersion";
+            operations.push(json!({"op": "test", "path": path, "value": version}));
+        }
+        operations.push(json!({"op": "add", "path": "/status", "value": status}));
+        let url = format!("{}/{name}/status", collection(kind));
+        match self.patch(url, &operations.into()).await {
+            Ok(updated) => Ok(updated.into_object(kind)),
+            Err(failure) => Err(self.explain(failure, kind, name, uid, version).await),
+        }
+    }
+
     /// What a write that did not fit lost against: the object is read, which needs no other right than a list.
     async fn explain(
         &self,
@@ -249,16 +272,14 @@ impl Store for KubeStore {
         uid: &str,
         status: Value,
     ) -> Result<Object, StoreError> {
-        kind.check_status(name, &status)?;
-        let operations = json!([
-            {"op": "test", "path": "/metadata/uid", "value": uid},
-            {"op": "add", "path": "/status", "value": status},
-        ]);
-        let url = format!("{}/{name}/status", collection(kind));
-        match self.patch(url, &operations).await {
-            Ok(updated) => Ok(updated.into_object(kind)),
-            Err(failure) => Err(self.explain(failure, kind, name, uid, None).await),
-        }
+        self.patch_status(kind, name, uid, None, status).await
+    }
+
+    async fn update_status_of(&self, read: &Object, status: Value) -> Result<Object, StoreError> {
+        let (uid, version) = identity(read)?;
+        let name = read.metadata.name.as_str();
+        self.patch_status(read.kind, name, uid, Some(version), status)
+            .await
     }
 
     async fn delete(

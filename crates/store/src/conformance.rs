@@ -223,6 +223,7 @@ async fn status_is_a_write_of_its_own((a, b): Pair) {
     object.status = Some(json!({"capacity": 1}));
     let created = a.create(object).await.unwrap();
     assert_eq!(created.status, None, "a create writes no status");
+    let created_before = created.clone();
     let (uid, version) = ids(&created);
     let status = json!({"capacity": 64, "inUse": 3});
     let with_status = b
@@ -251,6 +252,14 @@ async fn status_is_a_write_of_its_own((a, b): Pair) {
         conflict(a.update(with_pool(created, "q")).await),
         ConflictCause::Changed
     );
+    let stale = a
+        .update_status_of(&created_before, json!({"capacity": 1}))
+        .await;
+    assert_eq!(conflict(stale), ConflictCause::Changed);
+    let with_status = a
+        .update_status_of(&with_status, json!({"capacity": 64, "inUse": 4}))
+        .await
+        .unwrap();
     let mut next = with_pool(with_status.clone(), "q");
     next.status = None;
     let updated = a.update(next).await.unwrap();

@@ -98,6 +98,26 @@ pub trait Store: Send + Sync + 'static {
         from: ResumePoint,
     ) -> Result<WatchStream, StoreError>;
 
+    /// As [`update_status`](Self::update_status), if the object is still the one that was read: for a status that is
+    /// decided from what the object says.
+    ///
+    /// # Errors
+    /// As [`update_status`](Self::update_status), and [`StoreError::Conflict`] when the object has changed.
+    async fn update_status_of(&self, read: &Object, status: Value) -> Result<Object, StoreError> {
+        let name = read.metadata.name.as_str();
+        let stored = self.get(read.kind, name).await?;
+        let version = |object: &Object| object.metadata.resource_version.clone();
+        if stored.as_ref().and_then(version) != version(read) {
+            return Err(StoreError::Conflict {
+                kind: read.kind,
+                name: name.to_owned(),
+                cause: crate::ConflictCause::Changed,
+            });
+        }
+        let uid = read.metadata.uid.as_deref().unwrap_or_default();
+        self.update_status(read.kind, name, uid, status).await
+    }
+
     /// A list, and the watch that goes on from it: what a cache starts from.
     ///
     /// # Errors

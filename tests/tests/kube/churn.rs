@@ -150,6 +150,8 @@ fn a_node_that_goes_and_comes_back_shares_no_address() {
     });
     no_address_twice(&cluster).unwrap();
     cluster.drive(&["restart", "n3/kubelet"]).unwrap();
+    // kube-proxy ends when its Node goes; a DaemonSet would start it again.
+    cluster.drive(&["proxy", "start", "n3"]).unwrap();
     eventually(PATIENCE, "n3 is back", || {
         ensure!(cluster.nodes()?.len() == 3, "not yet");
         Ok(())

@@ -206,3 +206,41 @@ fn disabled_switches_the_mesh_off() {
         in_force(&cluster)
     });
 }
+
+/// Settings that are deleted, made again, or that agents cannot read: the mesh stays, beside a peer too.
+#[test]
+fn settings_that_go_take_no_session_along() {
+    let Some(cluster) = Cluster::bed() else {
+        return;
+    };
+    eventually(PATIENCE, "the mesh is whole", || is_whole(&cluster, &[]));
+    let before = counts(&cluster).unwrap();
+    let peer = json!({
+        "apiVersion": "roadbed.dev/v1alpha1", "kind": "BGPPeer", "metadata": {"name": "beside"},
+        "spec": {"address": "10.200.0.99", "asNumber": 65099, "nodeSelector": {"matchLabels": {"kubernetes.io/hostname": "n1"}}},
+    });
+    cluster.apply(&peer.to_string()).unwrap();
+    eventually(PATIENCE, "n1 has the peer", || {
+        ensure!(cluster.sessions("n1")?.contains_key("beside"), "not yet");
+        Ok(())
+    });
+    cluster
+        .kubectl(&["delete", "bgpconfig", "default"])
+        .unwrap();
+    eventually(PATIENCE, "the decision is written again", || {
+        in_force(&cluster)
+    });
+    let same = || {
+        let now = counts(&cluster)?;
+        ensure!(now == before, "{now:?}\nbefore: {before:?}");
+        Ok::<_, anyhow::Error>(())
+    };
+    throughout(
+        std::time::Duration::from_secs(2),
+        "every session stays",
+        same,
+    );
+    cluster.kubectl(&["delete", "bgppeer", "beside"]).unwrap();
+    eventually(PATIENCE, "the mesh is whole", || is_whole(&cluster, &[]));
+    same().unwrap();
+}
