@@ -25,7 +25,7 @@ use crate::sync::Known;
 /// Plans are made again this often without any other cause: a block may be empty.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// What a store costs, and who writes about objects that all nodes share.
+/// The cost of asking a store, and whether every node writes about objects that all share.
 #[derive(Clone, Copy, Debug)]
 pub struct Manners {
     /// The store is read this often without any other cause; changes of own blocks come by themselves.
@@ -143,7 +143,7 @@ struct Task {
     wanted: Arc<Notify>,
     /// Own blocks as last read or written.
     own: Vec<Resource<IpBlockSpec>>,
-    /// When all blocks were last read without finding room.
+    /// Time of the last list of all blocks that found no room.
     no_room: Option<Instant>,
     /// When the counts of a block were last written, by its name.
     counted: BTreeMap<String, Instant>,

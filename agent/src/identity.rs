@@ -16,14 +16,14 @@ pub struct Identity {
     pub labels: BTreeMap<String, String>,
     /// The node's own addresses: source of what it sends to pods, IPv4 its BGP Identifier.
     pub addresses: Vec<IpAddr>,
-    /// Those of them that are announced: all of the file, of a Node those inside the declared node prefixes. An address
+    /// Announced addresses: all of the file, of a Node those inside the declared node prefixes. An address
     /// on a link that all nodes share needs no route.
     pub announced: Vec<IpAddr>,
     /// The node's AS, when it has one of its own: of its Node, else of the file.
     pub as_number: Option<u32>,
     /// The AS of the file. In a cluster all agents have one file, so it is that of nodes without an AS of their own.
     pub file_as: Option<u32>,
-    /// Why the Node's annotation or label says no AS. The node then keeps the AS that it had.
+    /// Fault of the Node's annotation or label of the AS. The node then keeps the AS that it had.
     pub problem: Option<String>,
     /// BGP Identifier; absent: there is no IPv4 address to take it from.
     pub router_id: Option<Ipv4Addr>,

@@ -35,7 +35,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// How often the kernel is compared with the ledger.
 const AUDIT: Duration = Duration::from_secs(5);
 
-/// How long a start waits for the first word of a Kubernetes cluster or of the snapshot.
+/// Longest wait of a start for the first word of a Kubernetes cluster or of the snapshot.
 const FIRST_WORD: Duration = Duration::from_secs(4);
 
 /// How long requests under way may take when the agent is told to stop.
@@ -82,7 +82,7 @@ enum Command {
     },
     /// Ask the running agent how it is, and exit: 0 when all is well, 1 when not. For exec probes of a kubelet.
     Probe {
-        /// What to ask.
+        /// The question.
         what: ProbeKind,
     },
     /// Remove the network configuration and the CNI plugin, if they are ours, and exit. Stop the agent first: it would
@@ -156,7 +156,7 @@ fn uninstall_cni(config: &AgentConfig) -> Result<()> {
     Ok(())
 }
 
-/// How long an answer to a probe may take; the kubelet is given a little more.
+/// Longest time for an answer to a probe; the kubelet has a little more.
 const PROBE: Duration = Duration::from_secs(4);
 
 /// Reads no settings but the run directory: of the flag, of `ROADBED_RUN_DIR`, or the usual one.

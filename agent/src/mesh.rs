@@ -15,16 +15,16 @@ use serde_json::json;
 /// sessions per family.
 pub const MESH_MAX: usize = 100;
 
-/// What the decision is made from.
+/// Facts that the decision is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Cluster<'a> {
     /// Settings and what was decided.
     pub config: Option<(&'a BgpConfigSpec, &'a BgpConfigStatus)>,
     /// The decision that this agent last saw: an object that is deleted and made again lacks it.
     pub previous: Option<MeshDecision>,
-    /// Whether there is any `BGPPeer`.
+    /// The cluster has a `BGPPeer`.
     pub peers: bool,
-    /// How many nodes there are.
+    /// Number of nodes.
     pub nodes: usize,
 }
 
@@ -44,7 +44,7 @@ impl Cluster<'_> {
         self.stored().or(self.previous)
     }
 
-    /// Whether nodes speak with each other now.
+    /// The nodes speak with each other now.
     pub fn in_force(&self) -> bool {
         match self.wanted() {
             NodeMesh::Enabled => true,
@@ -53,7 +53,7 @@ impl Cluster<'_> {
         }
     }
 
-    /// What is to be written as the decision; `None` when it stands.
+    /// The decision to write; `None` when the stored one stands.
     pub fn decision(&self) -> Option<MeshDecision> {
         let decision = match self.wanted() {
             NodeMesh::Enabled => MeshDecision::Enabled,
@@ -69,12 +69,12 @@ impl Cluster<'_> {
         (self.stored() != Some(decision)).then_some(decision)
     }
 
-    /// Whether the agent must know all nodes, rather than its own.
+    /// The agent must know all nodes, rather than its own.
     pub fn needs_all_nodes(&self) -> bool {
         self.in_force() || (self.wanted() == NodeMesh::Auto && !self.peers)
     }
 
-    /// What an operator should know of the size.
+    /// A size that an operator should know of.
     pub fn problem(&self) -> Option<String> {
         let nodes = self.nodes;
         if nodes <= MESH_MAX {

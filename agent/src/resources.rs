@@ -25,11 +25,11 @@ pub struct Resources {
     pub blocks: Vec<Resource<IpBlockSpec>>,
     /// Nodes of the cluster that this agent follows: its own, or all.
     pub nodes: Vec<Node>,
-    /// Whether there is any `BGPPeer`, usable or not.
+    /// The store has a `BGPPeer`, usable or not.
     pub has_peers: bool,
     /// The decision about the node mesh that this agent last saw.
     pub mesh: Option<MeshDecision>,
-    /// What is wrong with any object.
+    /// Objects that cannot be used as they are.
     pub refused: Vec<Refused>,
 }
 
@@ -40,7 +40,7 @@ pub struct Refused {
     pub object: Option<Object>,
     /// What is wrong.
     pub note: String,
-    /// Whether it is left out.
+    /// The object is left out.
     pub left_out: bool,
 }
 
@@ -102,13 +102,13 @@ impl Resources {
         }
     }
 
-    /// What was left out, and why.
+    /// Reasons of all objects that are left out.
     pub fn problems(&self) -> impl Iterator<Item = &str> {
         let left_out = self.refused.iter().filter(|r| r.left_out);
         left_out.map(|r| r.note.as_str())
     }
 
-    /// What the decision about a node mesh is made from.
+    /// Facts for the decision about a node mesh.
     pub fn cluster(&self) -> Cluster<'_> {
         Cluster {
             config: self.bgp.as_ref().map(|b| (&b.spec, &b.status)),

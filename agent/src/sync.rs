@@ -51,7 +51,7 @@ const SETTLE: Duration = Duration::from_millis(20);
 pub struct Known {
     /// The resources; `None` until the store or a snapshot gave any.
     pub resources: Option<Arc<Resources>>,
-    /// Who this node is.
+    /// The identity of this node.
     pub identity: Arc<Identity>,
     /// The store as last seen.
     pub store: StoreReport,
@@ -74,7 +74,7 @@ struct Sync {
     saved: bool,
 }
 
-/// What a Kubernetes cluster has beside the store.
+/// The parts of a Kubernetes cluster beside its store.
 #[derive(Clone)]
 pub struct Cluster {
     /// Its Nodes.
@@ -306,7 +306,7 @@ impl Sync {
             && known.resources.as_ref() == Some(resources)
     }
 
-    /// Who this node is. While its Node is gone from the API, who it was.
+    /// The identity of this node. While its Node is gone from the API, the former one.
     fn identity(&self, resources: &Resources) -> Arc<Identity> {
         let node = resources.nodes.iter().find(|n| n.name == self.config.node);
         if node.is_none() && self.cluster.is_some() {

@@ -1,4 +1,4 @@
-//! Which store a command works on, and opening it.
+//! The store that a command works on, and opening it.
 
 use std::path::PathBuf;
 use std::sync::Arc;

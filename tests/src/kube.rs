@@ -27,7 +27,7 @@ pub const SYSTEM: &str = "roadbed-system";
 pub const NAMESPACE: &str = "roadbed-test";
 /// The client of container runtimes, on a node of the bed.
 pub const CRICTL: &str = "crictl --runtime-endpoint unix:///run/containerd/containerd.sock";
-/// How long a cluster may take for what usually takes seconds.
+/// Longest time for what usually takes seconds.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The cluster.
@@ -64,7 +64,7 @@ impl Cluster {
         Some(cluster)
     }
 
-    /// Whether this is the bed.
+    /// This is the bed.
     #[must_use]
     pub fn is_bed(&self) -> bool {
         self.bed.is_some()

@@ -94,7 +94,7 @@ pub(super) async fn status(app: &App) -> NodeStatus {
     }
 }
 
-/// Whether the node mesh reaches every node, where there is one or should be.
+/// The condition of the node mesh, where there is one or should be: it reaches every node.
 fn mesh_condition(app: &App, known: &Known, local_as: Option<u32>) -> Option<Condition> {
     let resources = known.resources.as_ref()?;
     let local_as = local_as?;

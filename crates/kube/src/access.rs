@@ -1,4 +1,4 @@
-//! How to reach an API server.
+//! Access to an API server.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tower::ServiceBuilder;
 use crate::failure::chain;
 use crate::store::KubeStore;
 
-/// How long a connection attempt may take.
+/// Longest time for a connection attempt.
 const CONNECT: Duration = Duration::from_secs(5);
 /// A connection without a packet for this long is asked whether its other end is alive (TCP keepalive).
 const KEEPALIVE: Duration = Duration::from_secs(10);

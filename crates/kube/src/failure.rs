@@ -1,4 +1,4 @@
-//! What an error of the API server is to a store.
+//! Errors of the API server, as a store tells them.
 
 use std::error::Error;
 use std::future::Future;
@@ -9,7 +9,7 @@ use roadbed_api::resource::ObjectError;
 use roadbed_api::{Kind, Problems};
 use roadbed_store::{ConflictCause, StoreError};
 
-/// How long one answer may take. A server that was stopped accepts connections and never answers.
+/// Longest time for one answer. A server that was stopped accepts connections and never answers.
 const ANSWER: Duration = Duration::from_secs(15);
 
 /// The error and all its causes, each once.
@@ -37,7 +37,7 @@ struct Silent;
 #[error("{0}")]
 struct Said(String);
 
-/// What a request failed with.
+/// The failure of a request.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The server answered, and this is not what was asked for.
@@ -146,7 +146,7 @@ impl Failure {
     }
 }
 
-/// Whether the server speaks of one object, rather than of a kind that it does not know.
+/// The server speaks of one object, rather than of a kind that it does not know.
 fn has_name(status: &Status) -> bool {
     status.details.as_ref().is_some_and(|d| !d.name.is_empty())
 }

@@ -26,7 +26,7 @@ const CHANNEL: usize = 64;
 const PAGE: u32 = 500;
 /// A watch without a word for this long is opened again. Servers send a bookmark every minute.
 const QUIET: Duration = Duration::from_secs(100);
-/// How long a list that comes as a stream may pause.
+/// Longest pause within a list that comes as a stream.
 const PAUSE: Duration = Duration::from_secs(15);
 /// Bounds of the length of one watch request, seconds; the server ends it then, and the next may reach another server.
 const LENGTH: std::ops::Range<u32> = 240..480;
@@ -40,7 +40,7 @@ const INITIAL_END: &str = "k8s.io/initial-events-end";
 
 type Events<T> = Pin<Box<dyn Stream<Item = Result<WatchEvent<T>, kube::Error>> + Send>>;
 
-/// Which objects: a collection, and what selects from it.
+/// Objects of a collection: its path, and what selects from it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
     /// Path of the collection: `/api/v1/nodes`.
@@ -76,7 +76,7 @@ pub(crate) struct Source {
     pages_only: Arc<AtomicBool>,
 }
 
-/// Why a stream of changes ended.
+/// The reason for the end of a stream of changes.
 #[derive(Debug)]
 pub(crate) enum Ended {
     /// List again.
@@ -233,13 +233,13 @@ struct Watch<T> {
     sender: mpsc::Sender<Result<Change<T>, Ended>>,
 }
 
-/// How one connection of a watch ended.
+/// The end of one connection of a watch.
 enum End {
     /// Nobody reads any more.
     Unread,
     /// The server ended it, or it fell silent: open the next.
     Closed,
-    /// It broke.
+    /// The connection broke.
     Broken(Failure),
     /// The version is too old.
     Expired,

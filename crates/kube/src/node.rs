@@ -24,9 +24,9 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     /// Its `InternalIP`s, in the order of the Node's status: of each family the first counts.
     pub addresses: Vec<IpAddr>,
-    /// What its annotation or label [`AS_NUMBER_KEY`] says.
+    /// AS of its annotation or label [`AS_NUMBER_KEY`].
     pub as_number: Option<u32>,
-    /// Why that label or annotation says nothing.
+    /// Fault of that annotation or label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
@@ -39,7 +39,7 @@ impl Node {
     }
 }
 
-/// Which Nodes.
+/// A choice of Nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// The one of that name.
@@ -51,9 +51,9 @@ pub enum Scope {
 /// A change of a Node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NodeChange {
-    /// It is new or has changed.
+    /// The Node is new or has changed.
     Put(Node),
-    /// It is gone.
+    /// The Node is gone.
     Gone(Node),
 }
 

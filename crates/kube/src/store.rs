@@ -20,7 +20,7 @@ use crate::failure::{Failure, answer};
 use crate::follow::{Change, Ended, Selection, Source, label_selector};
 use crate::wire::{Custom, creation};
 
-/// Who writes, in `metadata.managedFields`.
+/// Name of the writer in `metadata.managedFields`.
 const FIELD_MANAGER: &str = "roadbed";
 
 /// Resources in a Kubernetes API server.
@@ -97,7 +97,7 @@ impl KubeStore {
         }
     }
 
-    /// What a write that did not fit lost against: the object is read, which needs no other right than a list.
+    /// The reason why a write did not fit: the object is read, which needs no other right than a list.
     async fn explain(
         &self,
         failure: Failure,

@@ -105,7 +105,7 @@ pub(crate) struct Page<T> {
     pub(crate) items: Vec<T>,
 }
 
-/// Where a list stands.
+/// Version and continuation of a list.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct PageMeta {

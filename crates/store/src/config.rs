@@ -25,7 +25,7 @@ pub enum StoreConfig {
     Kubernetes(KubernetesConfig),
 }
 
-/// How to reach a Kubernetes API server. Without a kubeconfig: as the pod's ServiceAccount.
+/// Access to a Kubernetes API server. Without a kubeconfig: as the pod's ServiceAccount.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KubernetesConfig {

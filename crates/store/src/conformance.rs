@@ -22,7 +22,7 @@ pub type Pair = (Arc<dyn Store>, Arc<dyn Store>);
 /// Changes that the store of the suite keeps, where the suite can say so.
 pub const HISTORY: usize = 200;
 
-/// What differs between homes, and is right in each of them.
+/// Properties that differ between homes, and are right in each of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Traits {
     /// The home keeps [`HISTORY`] changes. One whose history the server bounds in time keeps more.

@@ -41,7 +41,7 @@ pub struct BgpConfigSpec {
     /// Accept `0.0.0.0/0` and `::/0` from eBGP peers; default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub accept_default_route: bool,
-    /// Whether all nodes speak iBGP with each other; default `Auto`. Of a Kubernetes cluster only.
+    /// Node mesh: all nodes speak iBGP with each other; default `Auto`. Of a Kubernetes cluster only.
     #[serde(default, skip_serializing_if = "NodeMesh::is_auto")]
     pub node_mesh: NodeMesh,
     /// BMP stations by name, of every node. `bgpd.toml` has tables `[bmp.NAME]` instead.
@@ -77,7 +77,7 @@ pub struct BgpConfigSpec {
     pub graceful_shutdown: bool,
 }
 
-/// When the nodes of a Kubernetes cluster speak iBGP with each other, between their InternalIPs.
+/// The node mesh of a Kubernetes cluster: iBGP between the InternalIPs of all nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum NodeMesh {
@@ -123,7 +123,7 @@ pub const DEFAULT_MAX_PATHS: u16 = 16;
 /// The highest `maxPaths` and `maxPathsIbgp`.
 pub const HIGHEST_MAX_PATHS: u16 = 64;
 
-/// What the cluster decided.
+/// Decisions of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

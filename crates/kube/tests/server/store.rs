@@ -1,4 +1,4 @@
-//! What every home does, and what only this one must.
+//! The suite of every home, and demands on this one alone.
 
 use std::time::Duration;
 
