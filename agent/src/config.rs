@@ -153,8 +153,9 @@ impl AgentConfig {
             source: Box::new(source),
         })?;
         if let StoreConfig::Kubernetes(kubernetes) = &mut config.store {
+            // The environment's word counts more than the file's.
             let url = config.api_server.take();
-            kubernetes.api_server = kubernetes.api_server.take().or(url);
+            kubernetes.api_server = url.or(kubernetes.api_server.take());
         }
         let problems = config.problems();
         if !problems.is_empty() {
