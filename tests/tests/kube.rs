@@ -8,6 +8,8 @@ mod audit;
 mod away;
 #[path = "kube/churn.rs"]
 mod churn;
+#[path = "kube/ctl.rs"]
+mod ctl;
 #[path = "kube/install.rs"]
 mod install;
 #[path = "kube/mesh.rs"]

@@ -73,38 +73,6 @@ fn what_only_we_refuse_becomes_an_event_and_a_condition() {
     });
 }
 
-/// Manifests are checked by the server too, and nothing is written.
-#[test]
-fn validate_asks_the_server() {
-    let cluster = Cluster::attach();
-    let Ok(folder) = std::env::var("ROADBED_BIN") else {
-        return;
-    };
-    let validate = |label: &str| {
-        let pool = json!({
-            "apiVersion": "roadbed.dev/v1alpha1", "kind": "IPPool",
-            "metadata": {"name": "checked", "labels": {"rack": label}}, "spec": {"cidr": "10.252.0.0/16"},
-        });
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("pool.json");
-        std::fs::write(&path, pool.to_string()).unwrap();
-        std::process::Command::new(format!("{folder}/roadbedctl"))
-            .args(["validate", "-f", path.to_str().unwrap()])
-            .output()
-            .unwrap()
-    };
-    let taken = validate("r1");
-    assert!(taken.status.success(), "{taken:?}");
-    // Labels are the server's to judge.
-    let refused = validate("not a label");
-    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(
-        !refused.status.success() && text.contains("a valid label must be"),
-        "{text}"
-    );
-    assert!(cluster.kubectl(&["get", "ippool", "checked"]).is_err());
-}
-
 /// Packets between a node and the API server are dropped without a word for 60 s. A change that was made meanwhile is
 /// seen within 30 s after.
 #[test]
