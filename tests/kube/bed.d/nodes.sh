@@ -123,6 +123,10 @@ define_node() {
     local i=$1 node=n$1 folder=$run/nodes/n$1 ips=10.200.0.$((10 + $1)) mode=$proxy
     [ -z "$dual" ] || ips+=,fd00:10:200::$((10 + i))
     [ "$mode" != none ] || mode=nftables
+    # Answers of this machine to pods take another way than the questions (machine_routes): the first node sees half of a
+    # connection, and must not drop it as invalid.
+    local proxy_flags=()
+    [ "$mode" != iptables ] || proxy_flags=(--conntrack-tcp-be-liberal)
     define "$node/anchor" nsenter "--net=/run/netns/kt-$node" unshare --mount --uts --propagation private \
         bash -euc "$(declare -f anchor); anchor \"\$@\"" anchor "$node" "$folder" "${node_folders[@]}"
     define "$node/containerd" "$bin/containerd" -c "$folder/containerd.toml"
@@ -130,7 +134,8 @@ define_node() {
         --hostname-override="$node" --node-ip="$ips" --runtime-cgroups="/kt-$node"
     define "$node/proxy" "$bin/kube-proxy" --kubeconfig="$folder/proxy.conf" --hostname-override="$node" \
         --cluster-cidr="$pods" --proxy-mode="$mode" --conntrack-max-per-core=0 \
-        --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0
+        --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0 \
+        "${proxy_flags[@]}"
 }
 
 # Starts all of a node that needs no API server.
