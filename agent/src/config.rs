@@ -30,6 +30,8 @@ const KEYS: [&str; 12] = [
     "COOL_DOWN_SECONDS",
     "CNI__",
 ];
+/// The variable of the node's name.
+const NODE: &str = "ROADBED_NODE";
 /// Smallest MTU that carries IPv6 (RFC 8200 §5).
 const MTU_MIN: u32 = 1280;
 
@@ -131,6 +133,12 @@ impl AgentConfig {
     ) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
         let settings = environment.into_iter().filter(|(key, _)| is_setting(key));
+        // A name as it stands: `525400e1` would be read as a number.
+        let (names, settings): (Vec<_>, Vec<_>) = settings.partition(|(key, _)| key == NODE);
+        let node = overrides
+            .node
+            .clone()
+            .or_else(|| names.into_iter().next().map(|(_, name)| name));
         let environment = config::Environment::with_prefix("ROADBED")
             .prefix_separator("_")
             .separator("__")
@@ -138,12 +146,12 @@ impl AgentConfig {
             .with_list_parse_key("node_addresses")
             .with_list_parse_key("cni.chain")
             .try_parsing(true)
-            .source(Some(settings.collect()));
+            .source(Some(settings.into_iter().collect()));
         let text = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
         let loaded = config::Config::builder()
             .add_source(config::File::from(path).format(config::FileFormat::Toml))
             .add_source(environment)
-            .set_override_option("node", overrides.node.clone())
+            .set_override_option("node", node)
             .and_then(|b| b.set_override_option("run_dir", text(&overrides.run_dir)))
             .and_then(|b| b.set_override_option("state_dir", text(&overrides.state_dir)))
             .and_then(|b| b.build())
@@ -263,6 +271,18 @@ mod tests {
             load(&format!("# override\n{VALID}")).unwrap().run_dir,
             Path::new("/run/other")
         );
+    }
+
+    #[test]
+    fn names_that_look_like_numbers_stay_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        std::fs::write(&path, VALID.replace("node = \"n1\"\n", "")).unwrap();
+        for name in ["00163e123456", "525400e1", "007", "1.50", "true"] {
+            let environment = [(NODE.to_owned(), name.to_owned())];
+            let config = AgentConfig::load(&path, environment, &Overrides::default()).unwrap();
+            assert_eq!(config.node, name);
+        }
     }
 
     #[test]
